@@ -1,0 +1,424 @@
+//! m gradient rows over all parameters, and the algebra on them.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use rayon::prelude::*;
+
+use crate::error::{Error, Place, Result};
+use crate::math::Matrix;
+use crate::model::ParameterSpace;
+
+/// Scalars that one task of a reduction works on; fixed, so that sums do not depend on the thread count.
+const BLOCK: usize = 1 << 16;
+/// Scalars summed in the working precision before the sum moves to f64.
+const LANE: usize = 1 << 10;
+
+/// The rows gᵢ = ∇Lᵢ, J [m, P], one a named objective. Copies share the rows.
+#[derive(Debug, Clone)]
+pub struct Gradients {
+    names: Arc<Vec<String>>,
+    space: Arc<ParameterSpace>,
+    rows: Tensor, // [m, P]
+    losses: Arc<Vec<f64>>,
+    terms: usize,
+}
+
+/// One vector over all parameters, [P]. Copies share the values.
+#[derive(Debug, Clone)]
+pub struct Gradient {
+    space: Arc<ParameterSpace>,
+    values: Tensor, // [P]
+}
+
+impl Gradients {
+    /// Rows as computed by the engine: `rows` is [m, P], contiguous; `losses` [m]; `terms` the number Q of
+    /// activation backwards.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn new(
+        names: Arc<Vec<String>>,
+        space: Arc<ParameterSpace>,
+        rows: Tensor,
+        losses: Vec<f64>,
+        terms: usize,
+    ) -> Result<Self> {
+        let expected = (names.len(), space.size());
+        if rows.dims2()? != expected || losses.len() != names.len() || !rows.is_contiguous() {
+            return Err(Error::internal(format!(
+                "gradient rows {:?} and {} losses for {expected:?}",
+                rows.dims(),
+                losses.len()
+            )));
+        }
+        Ok(Self { names, space, rows, losses: Arc::new(losses), terms })
+    }
+
+    /// Rows given as plain numbers, kept in f64: the same methods work on paper examples.
+    ///
+    /// # Errors
+    /// No row, rows of unequal length, a name count that differs, a number that is not finite.
+    pub fn from_rows(rows: &[Vec<f64>], names: Vec<String>) -> Result<Self> {
+        let Some(width) = rows.first().map(Vec::len) else {
+            return Err(Error::new("gradients need at least one row").help("give one row an objective"));
+        };
+        if let Some(i) = rows.iter().position(|r| r.len() != width) {
+            return Err(Error::new(format!("row {i} has {} numbers, row 0 has {width}", rows[i].len()))
+                .help("give all rows the same length"));
+        }
+        if names.len() != rows.len() {
+            return Err(Error::new(format!("{} rows but {} names", rows.len(), names.len()))
+                .help("give one name a row"));
+        }
+        if let Some(i) = rows.iter().position(|r| r.iter().any(|x| !x.is_finite())) {
+            return Err(Error::new(format!("gradient of `{}` is not finite", names[i]))
+                .help("look for a division by zero or an overflow where the row is computed"));
+        }
+        let m = rows.len();
+        let space = Arc::new(ParameterSpace::new([("x".to_owned(), vec![width])]));
+        let rows = Tensor::from_vec(rows.concat(), (m, width), &Device::Cpu)?;
+        Self::new(Arc::new(names), space, rows, vec![0.0; m], 1)
+    }
+
+    /// Objective names, in the order of the rows.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Names, shapes and places of the parameters.
+    pub fn space(&self) -> &Arc<ParameterSpace> {
+        &self.space
+    }
+
+    /// Number of objectives m.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// True without any objective.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The loss of each objective on the batch, [m].
+    pub fn losses(&self) -> &[f64] {
+        &self.losses
+    }
+
+    /// Number Q of activation backwards that the losses needed.
+    pub fn terms(&self) -> usize {
+        self.terms
+    }
+
+    /// J itself, [m, P].
+    pub fn tensor(&self) -> &Tensor {
+        &self.rows
+    }
+
+    /// The gradient of objective `i`.
+    ///
+    /// # Errors
+    /// An index past the last objective.
+    pub fn row(&self, i: usize) -> Result<Gradient> {
+        if i >= self.len() {
+            return Err(Error::new(format!("row {i} of {} gradients", self.len())).help("rows count from 0"));
+        }
+        Ok(Gradient { space: self.space.clone(), values: self.rows.narrow(0, i, 1)?.squeeze(0)? })
+    }
+
+    /// H = J Jᵀ, [m, m]: products in the working precision over short runs, sums in f64.
+    ///
+    /// # Errors
+    /// A device that holds the rows and fails.
+    pub fn gramian(&self) -> Result<Matrix> {
+        self.gramian_over(std::slice::from_ref(&(0..self.space.size())))
+    }
+
+    /// The Gramian of the scalars in `ranges` alone: that of a layer, a module kind or a parameter.
+    ///
+    /// # Errors
+    /// As [`Gradients::gramian`].
+    pub fn gramian_over(&self, ranges: &[std::ops::Range<usize>]) -> Result<Matrix> {
+        let (m, width) = (self.len(), self.space.size());
+        let blocks: Vec<std::ops::Range<usize>> = ranges
+            .iter()
+            .flat_map(|r| r.clone().step_by(BLOCK).map(move |a| a..(a + BLOCK).min(r.end)))
+            .collect();
+        fn products<T: Copy + Into<f64> + Sync>(
+            x: &[T],
+            (m, width): (usize, usize),
+            blocks: &[std::ops::Range<usize>],
+            dot: impl Fn(&[T], &[T]) -> f64 + Sync,
+        ) -> Vec<f64> {
+            let parts: Vec<Vec<f64>> = blocks
+                .par_iter()
+                .map(|block| {
+                    let mut h = vec![0.0; m * m];
+                    for lane in block.clone().step_by(LANE) {
+                        let end = (lane + LANE).min(block.end);
+                        for i in 0..m {
+                            let a = &x[i * width..][lane..end];
+                            (0..=i).for_each(|j| h[i * m + j] += dot(a, &x[j * width..][lane..end]));
+                        }
+                    }
+                    h
+                })
+                .collect();
+            parts.iter().fold(vec![0.0; m * m], |mut sum, part| {
+                sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
+                sum
+            })
+        }
+        let lower = match slice(&self.rows)? {
+            Slice::F32(x) => products(&x, (m, width), &blocks, dot_f32),
+            Slice::F64(x) => {
+                products(&x, (m, width), &blocks, |a, b| a.iter().zip(b).map(|(a, b)| a * b).sum())
+            }
+        };
+        let mut h = Matrix::zeros(m, m);
+        for i in 0..m {
+            for j in 0..=i {
+                h[(i, j)] = lower[i * m + j];
+                h[(j, i)] = lower[i * m + j];
+            }
+        }
+        Ok(h)
+    }
+
+    /// Jᵀ alpha, [P].
+    ///
+    /// # Errors
+    /// A length other than m, a weight that is not finite.
+    pub fn combine(&self, alpha: &[f64]) -> Result<Gradient> {
+        if alpha.len() != self.len() {
+            return Err(Error::new(format!("{} row weights for {} objectives", alpha.len(), self.len()))
+                .help("return one alpha an objective"));
+        }
+        if let Some(i) = alpha.iter().position(|a| !a.is_finite()) {
+            return Err(Error::new(format!("row weight of `{}` is `{}`", self.names[i], alpha[i]))
+                .help("look for a division by zero in the aggregator"));
+        }
+        let width = self.space.size();
+        fn sum<T: Copy + Send + Sync + Default + std::ops::AddAssign + std::ops::Mul<Output = T>>(
+            x: &[T],
+            alpha: &[T],
+            width: usize,
+        ) -> Vec<T> {
+            let mut out = vec![T::default(); width];
+            out.par_chunks_mut(BLOCK).enumerate().for_each(|(block, out)| {
+                for (i, &a) in alpha.iter().enumerate() {
+                    let row = &x[i * width + block * BLOCK..][..out.len()];
+                    out.iter_mut().zip(row).for_each(|(o, &g)| *o += a * g);
+                }
+            });
+            out
+        }
+        let values = match slice(&self.rows)? {
+            Slice::F32(x) => {
+                let alpha: Vec<f32> = alpha.iter().map(|&a| a as f32).collect();
+                Tensor::from_vec(sum(&x, &alpha, width), width, &Device::Cpu)?
+            }
+            Slice::F64(x) => Tensor::from_vec(sum(&x, alpha, width), width, &Device::Cpu)?,
+        };
+        Gradient::new(self.space.clone(), values)
+    }
+
+    /// Fails with the objective and the tensor of the first number that is not finite.
+    ///
+    /// # Errors
+    /// A NaN or an infinity in a row.
+    pub fn check_finite(&self) -> Result<()> {
+        for (i, name) in self.names.iter().enumerate() {
+            self.row(i)?.check_finite(&format!("gradient of `{name}`"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Gradient {
+    /// A vector [P] over `space`.
+    ///
+    /// # Errors
+    /// A shape that does not fit.
+    pub fn new(space: Arc<ParameterSpace>, values: Tensor) -> Result<Self> {
+        if values.dims() != [space.size()] {
+            return Err(Error::internal(format!(
+                "gradient {:?} over {} numbers",
+                values.dims(),
+                space.size()
+            )));
+        }
+        Ok(Self { space, values })
+    }
+
+    /// Names, shapes and places of the parameters.
+    pub fn space(&self) -> &Arc<ParameterSpace> {
+        &self.space
+    }
+
+    /// The values, [P].
+    pub fn tensor(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// Calls `read` with the values in f32.
+    ///
+    /// # Errors
+    /// A gradient of plain f64 numbers, or what `read` returns.
+    pub fn with_f32<R>(&self, read: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+        match slice(&self.values)? {
+            Slice::F32(x) => read(&x),
+            Slice::F64(_) => Err(Error::new("this gradient belongs to plain numbers, not to a model")
+                .help("take gradients from `jacobian(losses)`")),
+        }
+    }
+
+    /// ⟨a, b⟩, summed in f64.
+    ///
+    /// # Errors
+    /// Vectors over different parameters.
+    pub fn dot(&self, other: &Self) -> Result<f64> {
+        self.check_same(other)?;
+        let sum = |parts: Vec<f64>| parts.iter().sum::<f64>();
+        Ok(match (slice(&self.values)?, slice(&other.values)?) {
+            (Slice::F32(a), Slice::F32(b)) => sum(a
+                .par_chunks(BLOCK)
+                .zip(b.par_chunks(BLOCK))
+                .map(|(a, b)| a.chunks(LANE).zip(b.chunks(LANE)).map(|(a, b)| dot_f32(a, b)).sum())
+                .collect()),
+            (Slice::F64(a), Slice::F64(b)) => sum(a
+                .par_chunks(BLOCK)
+                .zip(b.par_chunks(BLOCK))
+                .map(|(a, b)| a.iter().zip(b).map(|(a, b)| a * b).sum())
+                .collect()),
+            _ => return Err(mixed_precision()),
+        })
+    }
+
+    /// ‖a‖.
+    ///
+    /// # Errors
+    /// As [`Gradient::dot`].
+    pub fn norm(&self) -> Result<f64> {
+        Ok(self.dot(self)?.sqrt())
+    }
+
+    /// A vector made of this one and a tensor operation on its values.
+    ///
+    /// # Errors
+    /// What `op` returns.
+    pub fn map(&self, op: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>) -> Result<Self> {
+        Self::new(self.space.clone(), op(&self.values)?)
+    }
+
+    /// A vector made of two and a tensor operation on their values.
+    ///
+    /// # Errors
+    /// Vectors over different parameters, or what `op` returns.
+    pub fn zip(
+        &self,
+        other: &Self,
+        op: impl FnOnce(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Self> {
+        self.check_same(other)?;
+        if self.values.dtype() != other.values.dtype() {
+            return Err(mixed_precision());
+        }
+        Self::new(self.space.clone(), op(&self.values, &other.values)?)
+    }
+
+    /// Fails with the tensor of the first number that is not finite; `what` names this vector.
+    ///
+    /// # Errors
+    /// A NaN or an infinity.
+    pub fn check_finite(&self, what: &str) -> Result<()> {
+        let bad = match slice(&self.values)? {
+            Slice::F32(x) => x.par_iter().position_first(|v| !v.is_finite()),
+            Slice::F64(x) => x.par_iter().position_first(|v| !v.is_finite()),
+        };
+        match bad {
+            None => Ok(()),
+            Some(index) => Err(Error::new(format!("{what} is not finite"))
+                .at(Place::Tensor(self.space.name_at(index).to_owned()))
+                .help("lower the learning rate, or look for a weight or loss that overflows")),
+        }
+    }
+
+    fn check_same(&self, other: &Self) -> Result<()> {
+        if Arc::ptr_eq(&self.space, &other.space) || self.space == other.space {
+            return Ok(());
+        }
+        Err(Error::new("the two gradients are over different parameters")
+            .help("combine gradients of one model only"))
+    }
+}
+
+fn mixed_precision() -> Error {
+    Error::new("one gradient is of plain numbers, the other of a model")
+        .help("combine gradients that came from the same place")
+}
+
+/// Dot product of short f32 runs; partial sums in f32 lanes.
+fn dot_f32(a: &[f32], b: &[f32]) -> f64 {
+    const WIDTH: usize = 16;
+    let mut lanes = [0f32; WIDTH];
+    let (a, b) = (a.chunks_exact(WIDTH), b.chunks_exact(WIDTH));
+    let tail: f32 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();
+    for (a, b) in a.zip(b) {
+        for i in 0..WIDTH {
+            lanes[i] += a[i] * b[i];
+        }
+    }
+    lanes.iter().map(|&x| f64::from(x)).sum::<f64>() + f64::from(tail)
+}
+
+enum Slice<'a> {
+    F32(Values<'a, f32>),
+    F64(Values<'a, f64>),
+}
+
+struct Values<'a, T> {
+    storage: Box<dyn std::ops::Deref<Target = Storage> + 'a>,
+    range: std::ops::Range<usize>,
+    read: fn(&CpuStorage) -> Option<&[T]>,
+}
+
+impl<T> std::ops::Deref for Values<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        match &**self.storage {
+            Storage::Cpu(storage) => (self.read)(storage).map_or(&[], |x| &x[self.range.clone()]),
+            _ => &[],
+        }
+    }
+}
+
+fn slice(tensor: &Tensor) -> Result<Slice<'_>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        return Err(Error::internal("gradient values are not contiguous"));
+    };
+    if !matches!(&*storage, Storage::Cpu(_)) {
+        return Err(Error::internal("gradient values are not on the CPU"));
+    }
+    let (range, storage) = (start..end, Box::new(storage));
+    match tensor.dtype() {
+        DType::F32 => {
+            let read: fn(&CpuStorage) -> Option<&[f32]> = |s| match s {
+                CpuStorage::F32(x) => Some(x),
+                _ => None,
+            };
+            Ok(Slice::F32(Values { storage, range, read }))
+        }
+        DType::F64 => {
+            let read: fn(&CpuStorage) -> Option<&[f64]> = |s| match s {
+                CpuStorage::F64(x) => Some(x),
+                _ => None,
+            };
+            Ok(Slice::F64(Values { storage, range, read }))
+        }
+        other => Err(Error::internal(format!("gradient values of type {other:?}"))),
+    }
+}

@@ -1,0 +1,5 @@
+//! Small vectors and matrices in f64: the mathematics of combining gradients, without any model.
+
+mod matrix;
+
+pub use matrix::Matrix;

@@ -1,0 +1,94 @@
+//! Batch → response log-probs: decoders read from Hugging Face folders, their forward and backward passes,
+//! generation, saving.
+
+mod config;
+mod weights;
+
+pub use config::{Config, Family, Llama3Scaling, Rope};
+pub use weights::{Parameter, ParameterSpace, Weights};
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use crate::data::Tokenizer;
+use crate::error::{Error, Result};
+
+/// A decoder with its weights and tokenizer; copies share the weights.
+///
+/// [`Model::frozen`] is a copy that stays as it is while the original is trained; it costs memory only once
+/// the original takes its first step.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    tokenizer: Arc<Tokenizer>,
+    weights: RwLock<Arc<Weights>>,
+    version: AtomicU64,
+}
+
+impl Model {
+    /// A model of the given parts.
+    pub fn new(config: Config, weights: Weights, tokenizer: Arc<Tokenizer>) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            tokenizer,
+            weights: RwLock::new(Arc::new(weights)),
+            version: AtomicU64::new(0),
+        }))
+    }
+
+    /// The architecture.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The tokenizer and chat template.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.0.tokenizer
+    }
+
+    /// The weights as they are now.
+    pub fn weights(&self) -> Arc<Weights> {
+        self.0.weights.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Counts the changes of the weights; log-probs of an older version are stale.
+    pub fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
+    }
+
+    /// A copy that keeps the present weights.
+    pub fn frozen(&self) -> Self {
+        Self(Arc::new(Inner {
+            config: self.config().clone(),
+            tokenizer: self.tokenizer().clone(),
+            weights: RwLock::new(self.weights()),
+            version: AtomicU64::new(0),
+        }))
+    }
+
+    /// True if both share the same weights, so that training one changes the other.
+    pub fn same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Changes the weights in place: `change(index, parameter values)` for every parameter in order.
+    ///
+    /// Frozen copies keep the old values. The version goes up even when `change` fails.
+    ///
+    /// # Errors
+    /// The first error of `change`.
+    pub fn update(&self, mut change: impl FnMut(usize, &mut [f32]) -> Result<()>) -> Result<()> {
+        let mut guard = self.0.weights.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.0.version.fetch_add(1, Ordering::AcqRel);
+        let weights = Arc::make_mut(&mut guard);
+        (0..weights.parameters().len()).try_for_each(|i| weights.change(i, |values| change(i, values)))
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::internal(format!("tensor operation failed: {error}"))
+    }
+}

@@ -1,0 +1,119 @@
+//! The parameters of a decoder.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
+
+use crate::error::Result;
+
+/// A named tensor.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// Name in the safetensors file.
+    pub name: String,
+    /// Values, f32, contiguous.
+    pub tensor: Tensor,
+}
+
+/// Names, shapes and places of the parameters in one long vector of P numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParameterSpace {
+    /// Names, in order.
+    pub names: Vec<String>,
+    /// Shapes, in order.
+    pub shapes: Vec<Vec<usize>>,
+    /// Where each begins; one more entry at the end: P.
+    pub offsets: Vec<usize>,
+}
+
+impl ParameterSpace {
+    /// The space of parameters of these names and shapes.
+    pub fn new(parameters: impl IntoIterator<Item = (String, Vec<usize>)>) -> Self {
+        let mut space = Self { names: Vec::new(), shapes: Vec::new(), offsets: vec![0] };
+        for (name, shape) in parameters {
+            let end = space.size() + shape.iter().product::<usize>();
+            space.names.push(name);
+            space.shapes.push(shape);
+            space.offsets.push(end);
+        }
+        space
+    }
+
+    /// Number of scalars P.
+    pub fn size(&self) -> usize {
+        self.offsets.last().copied().unwrap_or(0)
+    }
+
+    /// The name of the parameter that holds scalar `index`.
+    pub fn name_at(&self, index: usize) -> &str {
+        let parameter = self.offsets.partition_point(|&offset| offset <= index).saturating_sub(1);
+        self.names.get(parameter).map_or("?", String::as_str)
+    }
+}
+
+/// All parameters of a model, in a fixed order. Cloning copies the values.
+#[derive(Debug)]
+pub struct Weights {
+    parameters: Vec<Parameter>,
+    space: Arc<ParameterSpace>,
+}
+
+impl Weights {
+    /// Takes the parameters in their order.
+    pub fn new(parameters: Vec<Parameter>) -> Self {
+        let space =
+            ParameterSpace::new(parameters.iter().map(|p| (p.name.clone(), p.tensor.dims().to_vec())));
+        Self { parameters, space: Arc::new(space) }
+    }
+
+    /// The parameters in order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Names, shapes and offsets.
+    pub fn space(&self) -> &Arc<ParameterSpace> {
+        &self.space
+    }
+
+    /// Changes the values of one parameter in place.
+    ///
+    /// # Errors
+    /// What `change` returns.
+    pub fn change(&mut self, index: usize, change: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
+        let parameter = &self.parameters[index];
+        let op = InPlace(std::cell::RefCell::new((Some(change), Ok(()))));
+        parameter.tensor.inplace_op1(&op)?;
+        op.0.into_inner().1
+    }
+}
+
+impl Clone for Weights {
+    fn clone(&self) -> Self {
+        let copy = |p: &Parameter| Parameter {
+            name: p.name.clone(),
+            // `Tensor::clone` shares the storage that `change` writes to
+            tensor: p.tensor.force_contiguous().and_then(|t| t.copy()).unwrap_or_else(|_| p.tensor.clone()),
+        };
+        Self { parameters: self.parameters.iter().map(copy).collect(), space: self.space.clone() }
+    }
+}
+
+struct InPlace<F>(std::cell::RefCell<(Option<F>, Result<()>)>);
+
+impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for InPlace<F> {
+    fn name(&self) -> &'static str {
+        "change"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let mut cell = self.0.borrow_mut();
+        let (CpuStorage::F32(values), Some((start, end)), Some(change)) =
+            (storage, layout.contiguous_offsets(), cell.0.take())
+        else {
+            candle_core::bail!("parameters are contiguous f32")
+        };
+        cell.1 = change(&mut values[start..end]);
+        Ok(())
+    }
+}

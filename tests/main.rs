@@ -1,0 +1,12 @@
+//! All tests in one binary, so that the crate links once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod cli;
+mod data;
+mod engine;
+mod math;
+mod model;
+mod optim;
+mod run;
+mod script;
+mod stdlib;
