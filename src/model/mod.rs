@@ -2,9 +2,15 @@
 //! generation, saving.
 
 mod config;
+mod layout;
+mod llama;
+mod load;
+mod qwen3;
 mod weights;
 
 pub use config::{Config, Family, Llama3Scaling, Rope};
+pub use layout::{LayerParams, Layout, parameters};
+pub use load::read_weights;
 pub use weights::{Parameter, ParameterSpace, Weights};
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -82,7 +88,11 @@ impl Model {
     pub fn update(&self, mut change: impl FnMut(usize, &mut [f32]) -> Result<()>) -> Result<()> {
         let mut guard = self.0.weights.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         self.0.version.fetch_add(1, Ordering::AcqRel);
-        let weights = Arc::make_mut(&mut guard);
+        if Arc::get_mut(&mut guard).is_none() {
+            *guard = Arc::new(guard.copy()?);
+        }
+        let weights = Arc::get_mut(&mut guard)
+            .ok_or_else(|| Error::internal("a fresh copy of the weights is shared"))?;
         (0..weights.parameters().len()).try_for_each(|i| weights.change(i, |values| change(i, values)))
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A named tensor.
 #[derive(Debug, Clone)]
@@ -13,6 +13,22 @@ pub struct Parameter {
     pub name: String,
     /// Values, f32, contiguous.
     pub tensor: Tensor,
+}
+
+impl Parameter {
+    /// Reads the values in place.
+    ///
+    /// # Errors
+    /// Values that are not contiguous f32 on the CPU.
+    pub fn with_values<R>(&self, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
+        let (storage, layout) = self.tensor.storage_and_layout();
+        let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
+            (&*storage, layout.contiguous_offsets())
+        else {
+            return Err(Error::internal(format!("parameter `{}` is not contiguous f32", self.name)));
+        };
+        Ok(read(&values[start..end]))
+    }
 }
 
 /// Names, shapes and places of the parameters in one long vector of P numbers.
@@ -51,7 +67,7 @@ impl ParameterSpace {
     }
 }
 
-/// All parameters of a model, in a fixed order. Cloning copies the values.
+/// All parameters of a model, in a fixed order.
 #[derive(Debug)]
 pub struct Weights {
     parameters: Vec<Parameter>,
@@ -76,6 +92,17 @@ impl Weights {
         &self.space
     }
 
+    /// Weights of the same values in memory of their own: cloning a tensor would share what
+    /// [`Weights::change`] writes to.
+    ///
+    /// # Errors
+    /// A tensor operation that failed.
+    pub fn copy(&self) -> Result<Self> {
+        let copy = |p: &Parameter| Ok(Parameter { name: p.name.clone(), tensor: p.tensor.copy()? });
+        let parameters = self.parameters.iter().map(copy).collect::<Result<_>>()?;
+        Ok(Self { parameters, space: self.space.clone() })
+    }
+
     /// Changes the values of one parameter in place.
     ///
     /// # Errors
@@ -85,17 +112,6 @@ impl Weights {
         let op = InPlace(std::cell::RefCell::new((Some(change), Ok(()))));
         parameter.tensor.inplace_op1(&op)?;
         op.0.into_inner().1
-    }
-}
-
-impl Clone for Weights {
-    fn clone(&self) -> Self {
-        let copy = |p: &Parameter| Parameter {
-            name: p.name.clone(),
-            // `Tensor::clone` shares the storage that `change` writes to
-            tensor: p.tensor.force_contiguous().and_then(|t| t.copy()).unwrap_or_else(|_| p.tensor.clone()),
-        };
-        Self { parameters: self.parameters.iter().map(copy).collect(), space: self.space.clone() }
     }
 }
 

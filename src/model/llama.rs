@@ -1,0 +1,17 @@
+//! Llama 2, 3, 3.x (and SmolLM2): pre-norm decoder, grouped-query attention, SwiGLU.
+
+use serde_json::json;
+
+use super::config::{Keys, Particular};
+
+/// What config.json says in the way of this family; absent values as in transformers' `LlamaConfig`.
+pub(super) fn read(keys: &mut Keys, hidden: usize, heads: usize) -> Particular {
+    keys.only("mlp_bias", &[json!(false)]);
+    keys.only("pretraining_tp", &[json!(1)]);
+    keys.only("rope_interleaved", &[json!(false)]);
+    Particular {
+        kv_heads: keys.size_or("num_key_value_heads", heads),
+        head_dim: keys.size_or("head_dim", hidden.checked_div(heads).unwrap_or(0)),
+        context: 2048,
+    }
+}

@@ -1,0 +1,196 @@
+//! Weights from a Hugging Face folder, by memory map.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use memmap2::Mmap;
+use rayon::prelude::*;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::config::read_json;
+use super::{Config, Parameter, Weights, parameters};
+use crate::error::{Error, Place, Result, io_error};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Reads the parameters of an architecture as f32 from `model.safetensors`, or from the shards that
+/// `model.safetensors.index.json` names.
+///
+/// # Errors
+/// No weights, a truncated or broken file, any tensor that is missing, misshapen, of another type or
+/// unexpected (all of them by name), a value that is not finite, weights that do not fit into memory.
+pub fn read_weights(dir: &Path, config: &Config) -> Result<Weights> {
+    let expected = parameters(config);
+    check_memory(weight_bytes(config), available_bytes()).map_err(|e| e.in_file(dir))?;
+    let files = files(dir)?;
+    let maps = files.iter().map(|path| map(path)).collect::<Result<Vec<_>>>()?;
+    let mut found: BTreeMap<String, (&Path, TensorView)> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (path, map) in files.iter().zip(&maps) {
+        let file = SafeTensors::deserialize(map).map_err(|e| {
+            Error::new(format!("broken or truncated: {e}")).in_file(path).help("fetch the file again")
+        })?;
+        for (name, view) in file.tensors() {
+            if found.contains_key(&name) {
+                problems.push(format!("`{name}` stands in two files, `{}` too", file_name(path)));
+            }
+            found.insert(name, (path, view));
+        }
+    }
+    drop_known_extras(config, &mut found)?;
+    problems.extend(misfits(&expected, &found));
+    if !problems.is_empty() {
+        let list = problems.iter().take(10).cloned().collect::<Vec<_>>().join("; ");
+        let more = problems.len().checked_sub(11).map_or(String::new(), |n| format!("; and {} more", n + 1));
+        return Err(Error::new(format!("the weights do not fit config.json: {list}{more}"))
+            .in_file(dir)
+            .help("take config.json and weights from the same model"));
+    }
+    let read = |(name, _): &(String, Vec<usize>)| {
+        let (path, view) = found.get(name).ok_or_else(|| Error::internal(format!("lost `{name}`")))?;
+        parameter(name, view).map_err(|e| e.at(Place::Tensor(name.clone())).in_file(path))
+    };
+    // collected to a Vec first: which of several bad tensors is named must not depend on the threads
+    let read: Vec<Result<Parameter>> = expected.par_iter().map(read).collect();
+    Ok(Weights::new(read.into_iter().collect::<Result<_>>()?))
+}
+
+/// Bytes that the weights of an architecture take in memory, f32.
+pub fn weight_bytes(config: &Config) -> u64 {
+    parameters(config).iter().map(|(_, shape)| 4 * shape.iter().map(|&n| n as u64).product::<u64>()).sum()
+}
+
+/// Refuses weights that cannot fit; `available` is `None` where the system does not tell.
+///
+/// # Errors
+/// `needed` is more than `available`, both in bytes.
+pub fn check_memory(needed: u64, available: Option<u64>) -> Result<()> {
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    match available {
+        Some(available) if needed > available => Err(Error::new(format!(
+            "the weights take {} MiB as f32, and {} MiB of memory are available",
+            mib(needed),
+            available >> 20
+        ))
+        .help("choose a smaller model, or free some memory")),
+        _ => Ok(()),
+    }
+}
+
+/// Memory that programs can still take, in bytes, where the system tells (Linux).
+fn available_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let (single, index) = (dir.join(SINGLE), dir.join(INDEX));
+    if single.exists() {
+        return Ok(vec![single]);
+    }
+    if !index.exists() {
+        return Err(Error::new(format!("found neither `{SINGLE}` nor `{INDEX}`"))
+            .in_file(dir)
+            .help("give a Hugging Face folder with safetensors weights"));
+    }
+    let json = read_json(&index)?;
+    let bad = |what: String| Error::new(what).in_file(&index).help("fetch the file again");
+    let map = json
+        .get("weight_map")
+        .and_then(|map| map.as_object())
+        .ok_or_else(|| bad("`weight_map` is missing".into()))?;
+    let mut names = BTreeSet::new();
+    for (tensor, file) in map {
+        let name = file.as_str().filter(|name| Path::new(name).file_name() == Some(name.as_ref()));
+        names.insert(name.ok_or_else(|| bad(format!("`{tensor}` is not in a file beside it: `{file}`")))?);
+    }
+    Ok(names.into_iter().map(|name| dir.join(name)).collect())
+}
+
+fn map(path: &Path) -> Result<Mmap> {
+    let file = std::fs::File::open(path).map_err(|e| io_error(&e, "read", path))?;
+    // SAFETY: the map is read-only and dropped when the weights are copied out; a file that another program
+    // truncates meanwhile ends this process, as it would any reader of a memory map.
+    #[allow(unsafe_code)]
+    let map = unsafe { Mmap::map(&file) };
+    map.map_err(|e| io_error(&e, "read", path))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Removes what old checkpoints hold although it is computed: rotary frequencies, and a tied head's copy of
+/// the embedding.
+fn drop_known_extras(config: &Config, found: &mut BTreeMap<String, (&Path, TensorView)>) -> Result<()> {
+    found.retain(|name, _| !name.ends_with("rotary_emb.inv_freq"));
+    if config.tied
+        && let Some((path, head)) = found.remove("lm_head.weight")
+        && let Some((_, embed)) = found.get("model.embed_tokens.weight")
+        && (head.dtype() != embed.dtype() || head.data() != embed.data())
+    {
+        return Err(Error::new("differs from the embedding although `tie_word_embeddings` is `true`")
+            .at(Place::Tensor("lm_head.weight".into()))
+            .in_file(path)
+            .help("set `tie_word_embeddings` to `false` in config.json if the head is meant to be its own"));
+    }
+    Ok(())
+}
+
+fn misfits(expected: &[(String, Vec<usize>)], found: &BTreeMap<String, (&Path, TensorView)>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, shape) in expected {
+        match found.get(name) {
+            None => problems.push(format!("`{name}` {shape:?} is missing")),
+            Some((path, view)) if view.shape() != shape => problems.push(format!(
+                "`{name}` is {:?} in `{}`, expected {shape:?}",
+                view.shape(),
+                file_name(path)
+            )),
+            Some((path, view)) if dtype(view).is_none() => problems.push(format!(
+                "`{name}` is {:?} in `{}`, expected F32, F16 or BF16",
+                view.dtype(),
+                file_name(path)
+            )),
+            Some(_) => {}
+        }
+    }
+    let names: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+    for (name, (path, view)) in found.iter().filter(|(name, _)| !names.contains(name.as_str())) {
+        problems.push(format!("`{name}` {:?} in `{}` is not expected", view.shape(), file_name(path)));
+    }
+    problems
+}
+
+fn dtype(view: &TensorView) -> Option<DType> {
+    match view.dtype() {
+        Dtype::F32 => Some(DType::F32),
+        Dtype::F16 => Some(DType::F16),
+        Dtype::BF16 => Some(DType::BF16),
+        _ => None,
+    }
+}
+
+fn parameter(name: &str, view: &TensorView) -> Result<Parameter> {
+    let dtype = dtype(view).ok_or_else(|| Error::internal("unchecked type"))?;
+    let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
+    let parameter = Parameter { name: name.to_owned(), tensor: tensor.to_dtype(DType::F32)? };
+    parameter.with_values(check_finite)??;
+    Ok(parameter)
+}
+
+fn check_finite(values: &[f32]) -> Result<()> {
+    let Some(first) = values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
+    let count = values.iter().filter(|v| !v.is_finite()).count();
+    Err(Error::new(format!(
+        "{count} of {} weights are not finite, the first is `{}` at {first}",
+        values.len(),
+        values[first]
+    ))
+    .help("take weights that are finite; an earlier training run may have diverged"))
+}
