@@ -1,8 +1,48 @@
 //! The command line: argument parsing and the only printing.
 
+mod render;
+mod script;
+mod terminal;
+
 use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Train a language model on preferences that disagree, by scripts.
+#[derive(Parser)]
+#[command(name = "raco", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a script. `raco script FILE --help` lists what the script takes.
+    #[command(disable_help_flag = true)]
+    Script {
+        /// A folder with modules of your own, searched after the script's folder; may be repeated.
+        #[arg(long, value_name = "DIR")]
+        lib: Vec<PathBuf>,
+        /// The script.
+        file: PathBuf,
+        /// Arguments of the script: `--key value`; `--resume DIR` continues a stopped run.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "--KEY VALUE")]
+        args: Vec<String>,
+    },
+}
 
 /// Runs the program with these arguments and returns the exit code.
-pub fn run(_args: impl IntoIterator<Item = OsString>) -> i32 {
-    2
+pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
+    match Cli::try_parse_from(args) {
+        Ok(cli) => match cli.command {
+            Command::Script { lib, file, args } => script::run(lib, file, args),
+        },
+        Err(error) => {
+            // the terminal may be gone; there is nobody left to tell
+            let _ = error.print();
+            error.exit_code()
+        }
+    }
 }

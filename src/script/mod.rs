@@ -1,1 +1,22 @@
-//! The script layer.
+//! The Rhai binding: a host that registers the types, resolves modules and runs a script.
+//!
+//! [`Host`] embeds the kernel in another program; `raco script` is a thin client of it. Bindings live in one
+//! file a topic and only convert, call and wrap.
+
+mod args;
+mod console;
+mod failure;
+mod host;
+mod resolver;
+mod sandbox;
+mod session;
+mod suggest;
+mod value;
+
+mod api;
+
+pub use console::{Console, Silent};
+pub use failure::{Failure, Frame};
+pub use host::{Host, Options};
+pub use resolver::STDLIB;
+pub use session::Session;

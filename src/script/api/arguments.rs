@@ -1,0 +1,76 @@
+//! `args`, `options`, and the error value that `catch` receives.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rhai::{Dynamic, Engine, EvalAltResult, Map, Position};
+
+use crate::error::{Error, Kind, Result};
+
+use super::super::args::usage_lines;
+use super::super::session::Session;
+use super::super::value::{Answer, fit, unknown};
+
+pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
+    let shared = session.clone();
+    engine.register_fn("args", move |defaults: Map| -> Answer<Map> {
+        let mut given = shared.given.borrow_mut();
+        if given.take("help").is_some() {
+            shared.console().print(&help(&shared, &defaults));
+            return Err(EvalAltResult::Exit(Dynamic::UNIT, Position::NONE).into());
+        }
+        Ok(given.fill(defaults)?)
+    });
+    engine.register_fn("options", |given: Map, defaults: Map| {
+        Ok::<_, Box<EvalAltResult>>(merge(given, defaults)?)
+    });
+    let shared = session.clone();
+    engine.register_fn("sleep", move |seconds: f64| -> Answer<()> {
+        let end = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            shared.check_interrupt()?;
+            std::thread::sleep(left.min(Duration::from_millis(20)));
+        }
+        Ok(())
+    });
+
+    engine.register_type_with_name::<Error>("Error");
+    engine.register_get("what", |e: &mut Error| e.what().to_owned());
+    engine.register_get("help", |e: &mut Error| e.help_text().unwrap_or_default().to_owned());
+    engine.register_get("places", |e: &mut Error| -> rhai::Array {
+        e.places().iter().map(|p| p.to_string().into()).collect()
+    });
+    engine.register_fn("to_string", |e: &mut Error| e.to_string());
+    engine.register_fn("to_debug", |e: &mut Error| e.to_string());
+    engine.register_fn("error", |what: &str, help: &str| Error::new(what).help(help));
+    engine
+        .register_fn("usage_error", |what: &str, help: &str| Error::with_kind(Kind::Usage, what).help(help));
+}
+
+/// The header of the script and its arguments with their defaults.
+fn help(session: &Session, defaults: &Map) -> String {
+    let script = session.script.borrow().display().to_string();
+    let sources = session.sources();
+    let source = sources.iter().find(|(name, _)| *name == script).map_or("", |(_, text)| text.as_str());
+    let header: String = source
+        .lines()
+        .take_while(|line| line.starts_with("//"))
+        .map(|line| {
+            format!("{}\n", line.trim_start_matches(['/', '!']).strip_prefix(' ').unwrap_or_default())
+        })
+        .collect();
+    let lib = "  --lib DIR  a folder with modules, given before or after the script";
+    format!("{header}\nUsage: raco script {script} [--key value …]\n\n{}\n{lib}", usage_lines(defaults))
+}
+
+/// The defaults with the given options in their place.
+fn merge(given: Map, mut defaults: Map) -> Result<Map> {
+    for (key, value) in given {
+        let Some(default) = defaults.get(&key) else {
+            return Err(unknown("option", &key, defaults.keys().map(|k| k.as_str())));
+        };
+        let value = fit(default, value, &format!("option `{key}`"))?;
+        defaults.insert(key, value);
+    }
+    Ok(defaults)
+}

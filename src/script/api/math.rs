@@ -1,0 +1,156 @@
+//! `Matrix`, sums over arrays, and the primitives that aggregators compose.
+
+use rhai::{Array, Dynamic, Engine};
+
+use crate::error::{Error, Result};
+use crate::math::Matrix;
+
+use super::super::value::{Answer, array, floats, number, show};
+
+pub(super) fn register(engine: &mut Engine) {
+    engine.register_type_with_name::<Matrix>("Matrix");
+    engine.register_fn("matrix", |rows: Array| -> Answer<Matrix> { Ok(matrix(&rows)?) });
+    engine.register_get("rows", |h: &mut Matrix| h.rows() as i64);
+    engine.register_get("cols", |h: &mut Matrix| h.cols() as i64);
+    engine.register_indexer_get(|h: &mut Matrix, at: Array| -> Answer<f64> {
+        let (i, j) = entry(h, &at)?;
+        Ok(h[(i, j)])
+    });
+    engine.register_indexer_set(|h: &mut Matrix, at: Array, value: Dynamic| -> Answer<()> {
+        let at = entry(h, &at)?;
+        h[at] = number(&value).ok_or_else(|| {
+            Error::new(format!("a matrix entry is `{}`, expected a number", show(&value)))
+                .help("set a number")
+        })?;
+        Ok(())
+    });
+    engine.register_fn("row", |h: &mut Matrix, i: i64| -> Answer<Array> {
+        Ok(array(h.row(index(i, h.rows(), "row")?)))
+    });
+    engine.register_fn("diagonal", |h: &mut Matrix| -> Array {
+        (0..h.rows().min(h.cols())).map(|i| Dynamic::from(h[(i, i)])).collect()
+    });
+    engine.register_fn("to_array", |h: &mut Matrix| -> Array {
+        (0..h.rows()).map(|i| Dynamic::from(array(h.row(i)))).collect()
+    });
+    engine.register_fn("to_string", |h: &mut Matrix| print(h));
+    engine.register_fn("to_debug", |h: &mut Matrix| print(h));
+    engine.register_fn("==", |a: Matrix, b: Matrix| a == b);
+    engine.register_fn("*", |h: Matrix, v: Array| -> Answer<Array> { Ok(product(&h, &v)?) });
+    engine.register_fn("*", |h: Matrix, x: f64| scale(&h, x));
+    engine.register_fn("*", |x: f64, h: Matrix| scale(&h, x));
+
+    engine.register_fn("sum", |v: Array| -> Answer<f64> { Ok(floats(&v, "array")?.iter().sum()) });
+    engine.register_fn("mean", |v: Array| -> Answer<f64> {
+        let v = floats(&v, "array")?;
+        if v.is_empty() {
+            return Err(Error::new("mean of an empty array").help("test `array.is_empty()` first").into());
+        }
+        Ok(v.iter().sum::<f64>() / v.len() as f64)
+    });
+    engine.register_fn("std", |v: Array| -> Answer<f64> {
+        let v = floats(&v, "array")?;
+        if v.len() < 2 {
+            return Ok(0.0);
+        }
+        let mean = v.iter().sum::<f64>() / v.len() as f64;
+        Ok((v.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (v.len() - 1) as f64).sqrt())
+    });
+    engine.register_fn("dot", |a: Array, b: Array| -> Answer<f64> {
+        let (a, b) = (floats(&a, "first array")?, floats(&b, "second array")?);
+        same_length(&a, &b)?;
+        Ok(a.iter().zip(&b).map(|(x, y)| x * y).sum())
+    });
+    engine.register_fn("norm", |v: Array| -> Answer<f64> {
+        Ok(floats(&v, "array")?.iter().map(|x| x * x).sum::<f64>().sqrt())
+    });
+    engine.register_fn("minimum", |v: Array| -> Answer<f64> { extreme(&v, f64::min) });
+    engine.register_fn("maximum", |v: Array| -> Answer<f64> { extreme(&v, f64::max) });
+    engine.register_fn("scaled", |v: Array, x: f64| -> Answer<Array> {
+        Ok(floats(&v, "array")?.iter().map(|y| Dynamic::from(x * y)).collect())
+    });
+    engine.register_fn("added", |a: Array, b: Array| -> Answer<Array> {
+        let (a, b) = (floats(&a, "first array")?, floats(&b, "second array")?);
+        same_length(&a, &b)?;
+        Ok(a.iter().zip(&b).map(|(x, y)| Dynamic::from(x + y)).collect())
+    });
+    engine.register_fn("filled", |n: i64, x: f64| -> Answer<Array> {
+        Ok(vec![Dynamic::from(x); super::super::value::count(n, "the length")?.min(1 << 22)])
+    });
+}
+
+fn extreme(values: &[Dynamic], pick: fn(f64, f64) -> f64) -> Answer<f64> {
+    let values = floats(values, "array")?;
+    let found = values.iter().copied().reduce(pick);
+    Ok(found
+        .ok_or_else(|| Error::new("an empty array has no extreme").help("test `array.is_empty()` first"))?)
+}
+
+fn same_length(a: &[f64], b: &[f64]) -> Result<()> {
+    if a.len() == b.len() {
+        return Ok(());
+    }
+    Err(Error::new(format!("arrays of {} and {} numbers", a.len(), b.len())).help("use arrays of one length"))
+}
+
+fn index(i: i64, len: usize, what: &str) -> Result<usize> {
+    usize::try_from(i).ok().filter(|&i| i < len).ok_or_else(|| {
+        Error::new(format!("{what} `{i}` of a matrix with {len}")).help("indices count from 0")
+    })
+}
+
+fn entry(h: &Matrix, at: &[Dynamic]) -> Result<(usize, usize)> {
+    match at.iter().map(|i| i.as_int().ok()).collect::<Option<Vec<_>>>().as_deref() {
+        Some(&[i, j]) => Ok((index(i, h.rows(), "row")?, index(j, h.cols(), "column")?)),
+        _ => Err(Error::new("a matrix entry is read by two ints").help("write `h[[i, j]]`")),
+    }
+}
+
+fn matrix(rows: &[Dynamic]) -> Result<Matrix> {
+    let rows = rows.iter().enumerate().map(|(i, row)| match row.read_lock::<Array>() {
+        Some(row) => floats(&row, &format!("row {i}")),
+        None => Err(Error::new(format!("row {i} of the matrix is `{}`, expected an array", show(row)))
+            .help("write `matrix([[1.0, 0.0], [0.0, 1.0]])`")),
+    });
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    let cols = rows.first().map_or(0, Vec::len);
+    let mut out = Matrix::zeros(rows.len(), cols);
+    for (i, row) in rows.iter().enumerate() {
+        if row.len() != cols {
+            return Err(Error::new(format!(
+                "row {i} of the matrix has {} numbers, row 0 has {cols}",
+                row.len()
+            ))
+            .help("give all rows the same length"));
+        }
+        row.iter().enumerate().for_each(|(j, &x)| out[(i, j)] = x);
+    }
+    Ok(out)
+}
+
+fn product(h: &Matrix, v: &[Dynamic]) -> Result<Array> {
+    let v = floats(v, "array")?;
+    if v.len() != h.cols() {
+        return Err(Error::new(format!("a matrix of {} columns times {} numbers", h.cols(), v.len()))
+            .help("give one number a column"));
+    }
+    Ok((0..h.rows())
+        .map(|i| Dynamic::from(h.row(i).iter().zip(&v).map(|(a, b)| a * b).sum::<f64>()))
+        .collect())
+}
+
+fn scale(h: &Matrix, x: f64) -> Matrix {
+    let mut out = h.clone();
+    for i in 0..h.rows() {
+        (0..h.cols()).for_each(|j| out[(i, j)] *= x);
+    }
+    out
+}
+
+fn print(h: &Matrix) -> String {
+    let row = |i: usize| {
+        let cells: Vec<String> = h.row(i).iter().map(|x| format!("{x:.4e}")).collect();
+        format!("[{}]", cells.join(", "))
+    };
+    format!("Matrix([{}])", (0..h.rows()).map(row).collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,155 @@
+//! The engine that runs scripts.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rhai::{AST, Dynamic, Engine, EvalAltResult, OptimizationLevel, Scope};
+
+use crate::error::{Error, Result, io_error};
+
+use super::args::Given;
+use super::console::{Console, Silent};
+use super::failure::{Failure, explain, panicked};
+use super::resolver::Resolver;
+use super::session::Session;
+use super::suggest::{self, Known};
+use super::{api, failure};
+
+/// Levels of script functions that call each other; a level costs a few KiB of stack.
+const CALL_LEVELS: usize = 64;
+/// Numbers and strings that a script's arrays, and likewise its maps, may hold together.
+const CONTAINER_SIZE: usize = 4_000_000;
+/// Bytes of all strings in one value.
+const STRING_BYTES: usize = 256 << 20;
+
+/// What a host is built from.
+#[derive(Clone)]
+pub struct Options {
+    /// Folders searched for modules after the script's own.
+    pub lib: Vec<PathBuf>,
+    /// Arguments of the script: `--key value` words.
+    pub args: Vec<String>,
+    /// Where output goes.
+    pub console: Rc<dyn Console>,
+    /// Stops the script when set: at the end of the step inside `run.steps`, at once elsewhere.
+    pub interrupt: Arc<AtomicBool>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { lib: Vec::new(), args: Vec::new(), console: Rc::new(Silent), interrupt: Arc::default() }
+    }
+}
+
+/// Runs scripts with all of raco's types and functions.
+///
+/// ```
+/// let mut host = raco::script::Host::new(Default::default())?;
+/// host.engine_mut().register_fn("double", |x: f64| 2.0 * x);
+/// let four = host.run("double(2)", "sums.rhai").unwrap();
+/// assert_eq!(four.as_float(), Ok(4.0));
+/// # raco::Result::Ok(())
+/// ```
+pub struct Host {
+    engine: Engine,
+    session: Rc<Session>,
+    known: Known,
+}
+
+impl Host {
+    /// A host with these options.
+    ///
+    /// # Errors
+    /// Arguments that are no `--key value` words.
+    pub fn new(options: Options) -> Result<Self> {
+        let Options { lib, args, console, interrupt } = options;
+        let given = Given::parse(&args)?;
+        let session = Rc::new(Session::new(console, interrupt, lib, given));
+        let known = Known::default();
+        let mut engine = Engine::new();
+        limit(&mut engine);
+        suggest::register(&mut engine, &known);
+        engine.set_module_resolver(Resolver::new(session.clone()));
+        let shared = session.clone();
+        engine.on_progress(move |_| {
+            (shared.interrupted() && !shared.in_step.get())
+                .then(|| Dynamic::from(Error::interrupted("stopped by Ctrl-C")))
+        });
+        let shared = session.clone();
+        engine.on_print(move |text| shared.console().print(text));
+        let shared = session.clone();
+        engine.on_debug(move |text, source, pos| {
+            let place = source.map_or(String::new(), |s| format!("{s}:"));
+            let line = pos.line().map_or(String::new(), |l| format!("{l}: "));
+            shared.console().print(&format!("{place}{line}{text}"));
+        });
+        api::register(&mut engine, &session);
+        Ok(Self { engine, session, known })
+    }
+
+    /// The engine, for functions and types of your own.
+    pub fn engine_mut(&mut self) -> &mut Engine {
+        self.known.replace(None);
+        &mut self.engine
+    }
+
+    /// What the functions of the script share.
+    pub fn session(&self) -> &Rc<Session> {
+        &self.session
+    }
+
+    /// Runs a file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and all that can go wrong in a script.
+    pub fn run_file(&self, path: impl AsRef<Path>) -> std::result::Result<Dynamic, Failure> {
+        let path = path.as_ref();
+        let source = std::fs::read_to_string(path).map_err(|e| io_error(&e, "read the script", path))?;
+        self.session.script.replace(path.to_owned());
+        self.run(&source, &path.display().to_string())
+    }
+
+    /// Runs a source text; `name` stands for it in messages.
+    ///
+    /// # Errors
+    /// All that can go wrong in a script; a panic of a host function is caught and told as an internal error.
+    pub fn run(&self, source: &str, name: &str) -> std::result::Result<Dynamic, Failure> {
+        if !source.contains("args(") {
+            self.session.given.borrow().check_taken()?;
+        }
+        self.session.sources.borrow_mut().insert(name.to_owned(), source.to_owned());
+        let run = || -> std::result::Result<Dynamic, Box<EvalAltResult>> {
+            let mut ast: AST = self.engine.compile(source)?;
+            ast.set_source(name);
+            self.engine.eval_ast_with_scope(&mut Scope::new(), &ast)
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        self.session.in_step.set(false);
+        self.session.console().progress_end();
+        match outcome {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.explain(name, *error)),
+            Err(panic) => Err(failure::Failure::from(panicked(&*panic))),
+        }
+    }
+
+    fn explain(&self, name: &str, error: EvalAltResult) -> Failure {
+        explain(&self.engine, &self.session.sources(), name, error)
+    }
+}
+
+fn limit(engine: &mut Engine) {
+    engine
+        .set_optimization_level(OptimizationLevel::None)
+        .set_strict_variables(true)
+        .set_fail_on_invalid_map_property(true)
+        .disable_symbol("eval")
+        .set_max_call_levels(CALL_LEVELS)
+        .set_max_expr_depths(128, 64)
+        .set_max_array_size(CONTAINER_SIZE)
+        .set_max_map_size(CONTAINER_SIZE)
+        .set_max_string_size(STRING_BYTES);
+}

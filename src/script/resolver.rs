@@ -1,0 +1,154 @@
+//! Modules: the script's folder, each `--lib DIR`, then the embedded stdlib.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use include_dir::{Dir, include_dir};
+use rhai::{Engine, EvalAltResult, FnNamespace, Module, Position, Scope, Shared};
+
+use crate::error::{Error, nearest};
+
+use super::session::Session;
+
+/// The embedded standard library; a file of the same name in the script's folder or a `--lib` folder wins.
+pub static STDLIB: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/stdlib");
+
+/// A module's name for positions, and its text.
+pub(crate) struct Source {
+    pub name: String,
+    pub text: String,
+}
+
+/// Finds the source of a module.
+///
+/// # Errors
+/// A file that cannot be read, a module that does not exist (with the nearest names).
+pub(crate) fn find(session: &Session, path: &str) -> crate::Result<Source> {
+    let file = if path.ends_with(".rhai") { path.to_owned() } else { format!("{path}.rhai") };
+    let folders = std::iter::once(session.folder()).chain(session.lib.iter().cloned());
+    for candidate in folders.map(|folder| folder.join(&file)) {
+        if candidate.is_file() {
+            let text = std::fs::read_to_string(&candidate)
+                .map_err(|e| crate::error::io_error(&e, "read the module", &candidate))?;
+            return Ok(Source { name: candidate.display().to_string(), text });
+        }
+    }
+    if let Some(text) = STDLIB.get_file(&file).and_then(|f| f.contents_utf8()) {
+        return Ok(Source { name: format!("stdlib/{file}"), text: text.to_owned() });
+    }
+    let known = names(session, "");
+    let near = nearest(path, known.iter().map(String::as_str));
+    let help = match near.first() {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => "modules are looked for in the script's folder, each `--lib DIR`, then stdlib".to_owned(),
+    };
+    Err(Error::new(format!("module `{path}` not found")).help(help))
+}
+
+/// Names of all modules that begin with `prefix`, sorted.
+pub(crate) fn names(session: &Session, prefix: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders: Vec<&Dir> = vec![&STDLIB];
+    while let Some(folder) = folders.pop() {
+        folders.extend(folder.dirs());
+        found.extend(folder.files().map(|f| f.path().to_owned()));
+    }
+    for root in std::iter::once(session.folder()).chain(session.lib.iter().cloned()) {
+        let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
+        let mut folders = vec![(root.clone(), 0)];
+        while let Some((folder, depth)) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() && depth < 2 {
+                    folders.push((path, depth + 1));
+                } else if let Ok(path) = path.strip_prefix(&root) {
+                    found.push(path.to_owned());
+                }
+            }
+        }
+    }
+    let mut names: Vec<String> = found
+        .iter()
+        .filter(|p| p.extension().is_some_and(|e| e == "rhai"))
+        .map(|p| p.with_extension("").display().to_string().replace('\\', "/"))
+        .filter(|name| name.starts_with(prefix))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Resolves, compiles and keeps modules.
+pub(crate) struct Resolver {
+    session: Rc<Session>,
+    cache: RefCell<HashMap<String, Option<Shared<Module>>>>,
+}
+
+impl Resolver {
+    pub fn new(session: Rc<Session>) -> Self {
+        Self { session, cache: RefCell::default() }
+    }
+}
+
+impl rhai::ModuleResolver for Resolver {
+    fn resolve(
+        &self,
+        engine: &Engine,
+        _source: Option<&str>,
+        path: &str,
+        pos: Position,
+    ) -> Result<Shared<Module>, Box<EvalAltResult>> {
+        let located = |error: Error| {
+            let mut error: Box<EvalAltResult> = error.into();
+            error.set_position(pos);
+            error
+        };
+        let source = find(&self.session, path).map_err(located)?;
+        match self.cache.borrow().get(&source.name) {
+            Some(Some(module)) => return Ok(module.clone()),
+            Some(None) => {
+                return Err(located(
+                    Error::new(format!("module `{path}` imports itself, directly or through others"))
+                        .help("move what both need into a third module"),
+                ));
+            }
+            None => {}
+        }
+        let Source { name, text } = source;
+        self.session.sources.borrow_mut().insert(name.clone(), text.clone());
+        self.cache.borrow_mut().insert(name.clone(), None);
+        let module = compile(engine, &name, &text);
+        match module {
+            Ok(module) => {
+                let module = Shared::new(module);
+                self.cache.borrow_mut().insert(name, Some(module.clone()));
+                Ok(module)
+            }
+            Err(error) => {
+                self.cache.borrow_mut().remove(&name);
+                Err(EvalAltResult::ErrorInModule(name, error, pos).into())
+            }
+        }
+    }
+}
+
+fn compile(engine: &Engine, name: &str, text: &str) -> Result<Module, Box<EvalAltResult>> {
+    let mut ast = engine.compile(text)?;
+    ast.set_source(name);
+    let mut module = Module::eval_ast_as_new(Scope::new(), &ast, engine)?;
+    // A closure that a module returns is called by its importer, which sees global functions only.
+    let closures: Vec<_> = ast
+        .iter_functions()
+        .filter(|f| f.name.starts_with("anon$"))
+        .filter_map(|f| ast.shared_lib().get_script_fn(f.name, f.params.len()).cloned())
+        .collect();
+    for closure in closures {
+        let hash = Module::new().set_script_fn(closure);
+        #[allow(deprecated)]
+        module.update_fn_namespace(hash, FnNamespace::Global);
+    }
+    module.build_index();
+    Ok(module)
+}

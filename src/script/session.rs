@@ -1,0 +1,83 @@
+//! What the functions of one script share: console, interrupt flag, arguments, permissions, sources.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+
+use super::args::Given;
+use super::console::Console;
+use super::sandbox::Sandbox;
+
+/// The state behind a [`Host`](super::Host); functions registered by an embedding program may hold it too.
+pub struct Session {
+    console: Rc<dyn Console>,
+    interrupt: Arc<AtomicBool>,
+    pub(crate) lib: Vec<PathBuf>,
+    pub(crate) given: RefCell<Given>,
+    pub(crate) sandbox: RefCell<Sandbox>,
+    /// File of the running script, as the user wrote it.
+    pub(crate) script: RefCell<PathBuf>,
+    /// Every source read so far, by the name that positions refer to.
+    pub(crate) sources: RefCell<BTreeMap<String, String>>,
+    /// True inside `run.steps`: an interrupt waits for the end of the step.
+    pub(crate) in_step: Cell<bool>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        console: Rc<dyn Console>,
+        interrupt: Arc<AtomicBool>,
+        lib: Vec<PathBuf>,
+        given: Given,
+    ) -> Self {
+        let sandbox = Sandbox::new(given.paths());
+        Self {
+            console,
+            interrupt,
+            lib,
+            given: RefCell::new(given),
+            sandbox: RefCell::new(sandbox),
+            script: RefCell::default(),
+            sources: RefCell::default(),
+            in_step: Cell::new(false),
+        }
+    }
+
+    /// Where output goes.
+    pub fn console(&self) -> &dyn Console {
+        &*self.console
+    }
+
+    /// The flag that Ctrl-C sets; long host calls poll it.
+    pub fn interrupt(&self) -> &Arc<AtomicBool> {
+        &self.interrupt
+    }
+
+    /// True once the user asked to stop.
+    pub fn interrupted(&self) -> bool {
+        self.interrupt.load(Ordering::Relaxed)
+    }
+
+    /// Fails once the user asked to stop.
+    ///
+    /// # Errors
+    /// [`Kind::Interrupted`](crate::error::Kind::Interrupted).
+    pub fn check_interrupt(&self) -> Result<()> {
+        if self.interrupted() { Err(Error::interrupted("stopped by Ctrl-C")) } else { Ok(()) }
+    }
+
+    /// The folder of the running script.
+    pub fn folder(&self) -> PathBuf {
+        self.script.borrow().parent().map(PathBuf::from).unwrap_or_default()
+    }
+
+    /// The sources read so far: name and text, the script itself among them.
+    pub fn sources(&self) -> Vec<(String, String)> {
+        self.sources.borrow().iter().map(|(name, text)| (name.clone(), text.clone())).collect()
+    }
+}
