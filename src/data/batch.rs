@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use super::Packed;
+use crate::error::{Error, Result, nearest};
+
 /// One response of an example.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
@@ -35,8 +38,110 @@ pub struct Preferences {
     pub examples: Arc<Vec<Arc<Example>>>,
     /// Where the rows came from, for messages.
     pub origin: String,
+    /// How prompts became text, in words.
+    pub rendering: String,
     /// Log-probs of the responses under the reference, `[example][response]` (sums over response tokens).
     pub reference: Option<Arc<Vec<Vec<f64>>>>,
+}
+
+/// How the rows are labelled by one objective.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelCounts {
+    /// Name of the objective.
+    pub objective: String,
+    /// Rows where it prefers chosen.
+    pub chosen: usize,
+    /// Rows where it prefers rejected.
+    pub rejected: usize,
+    /// Ties.
+    pub ties: usize,
+    /// Rows that it does not label.
+    pub unlabelled: usize,
+}
+
+impl Preferences {
+    /// Number of examples.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// True without any example.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// The first `count` examples, or all if there are fewer.
+    pub fn take(&self, count: usize) -> Self {
+        self.skip_take(0, count)
+    }
+
+    /// All examples but the first `count`.
+    pub fn skip(&self, count: usize) -> Self {
+        self.skip_take(count, usize::MAX)
+    }
+
+    fn skip_take(&self, skip: usize, take: usize) -> Self {
+        let examples = self.examples.iter().skip(skip).take(take).cloned().collect();
+        let reference =
+            self.reference.as_ref().map(|r| Arc::new(r.iter().skip(skip).take(take).cloned().collect()));
+        Self { examples: Arc::new(examples), reference, ..self.clone() }
+    }
+
+    /// How each objective labels the rows.
+    pub fn label_counts(&self) -> Vec<LabelCounts> {
+        let counts = |(index, name): (usize, &String)| {
+            let count = |label| self.examples.iter().filter(|e| e.labels[index] == label).count();
+            LabelCounts {
+                objective: name.clone(),
+                chosen: count(Some(1)),
+                rejected: count(Some(-1)),
+                ties: count(Some(0)),
+                unlabelled: count(None),
+            }
+        };
+        self.objectives.iter().enumerate().map(counts).collect()
+    }
+
+    /// A hash of objectives, token ids and labels: the content that training depends on.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = blake3::Hasher::new();
+        let number = |hash: &mut blake3::Hasher, n: usize| {
+            hash.update(&(n as u64).to_le_bytes());
+        };
+        number(&mut hash, self.objectives.len());
+        for name in self.objectives.iter() {
+            number(&mut hash, name.len());
+            hash.update(name.as_bytes());
+        }
+        for example in self.examples.iter() {
+            number(&mut hash, example.responses.len());
+            for ids in std::iter::once(&example.prompt_ids).chain(example.responses.iter().map(|r| &r.ids)) {
+                number(&mut hash, ids.len());
+                ids.iter().for_each(|id| {
+                    hash.update(&id.to_le_bytes());
+                });
+            }
+            // 3 is no label
+            example.labels.iter().for_each(|label| {
+                hash.update(&label.unwrap_or(3).to_le_bytes());
+            });
+        }
+        hash.finalize().to_hex().to_string()
+    }
+
+    /// The examples at these places as one batch, number 0, sharing prompts.
+    ///
+    /// # Panics
+    /// A place beyond the set.
+    pub fn select(&self, indices: &[usize]) -> Batch {
+        Batch {
+            objectives: self.objectives.clone(),
+            examples: indices.iter().map(|&i| self.examples[i].clone()).collect(),
+            reference: self.reference.as_ref().map(|r| indices.iter().map(|&i| r[i].clone()).collect()),
+            index: 0,
+            share_prompt: true,
+        }
+    }
 }
 
 /// The examples of one optimiser step.
@@ -63,5 +168,63 @@ impl Batch {
     /// True without any example.
     pub fn is_empty(&self) -> bool {
         self.examples.is_empty()
+    }
+
+    /// What an objective prefers: +1 chosen, -1 rejected, 0 a tie or unlabelled, [B].
+    ///
+    /// # Errors
+    /// A name that is no objective of the batch.
+    pub fn signs(&self, objective: &str) -> Result<Vec<f64>> {
+        Ok(self.labels(objective)?.map(|label| label.map_or(0.0, f64::from)).collect())
+    }
+
+    /// Whether an objective labels the example, ties included, [B].
+    ///
+    /// # Errors
+    /// A name that is no objective of the batch.
+    pub fn labelled(&self, objective: &str) -> Result<Vec<bool>> {
+        Ok(self.labels(objective)?.map(|label| label.is_some()).collect())
+    }
+
+    fn labels(&self, objective: &str) -> Result<impl Iterator<Item = Option<i8>>> {
+        let Some(index) = self.objectives.iter().position(|name| name == objective) else {
+            let names = || self.objectives.iter().map(String::as_str);
+            let near = nearest(objective, names());
+            return Err(Error::new(format!("no objective `{objective}` in the batch")).help(
+                match near.first() {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("the objectives are `{}`", names().collect::<Vec<_>>().join("`, `")),
+                },
+            ));
+        };
+        Ok(self.examples.iter().map(move |example| example.labels[index]))
+    }
+
+    /// Length in tokens of a response of each example, [B]: 0 chosen or the demonstration, 1 rejected.
+    ///
+    /// # Errors
+    /// An example without that response.
+    pub fn lengths(&self, response: usize) -> Result<Vec<usize>> {
+        let length = |example: &Arc<Example>| match example.responses.get(response) {
+            Some(response) => Ok(response.ids.len()),
+            None => Err(Error::new("a demonstration has no rejected response")),
+        };
+        self.examples.iter().map(length).collect()
+    }
+
+    /// Response tokens of the batch, all of which are scored.
+    pub fn scored_tokens(&self) -> usize {
+        self.examples.iter().flat_map(|e| &e.responses).map(|r| r.ids.len()).sum()
+    }
+
+    /// The batch as packed rows; responses in the order of the examples, chosen before rejected.
+    ///
+    /// # Errors
+    /// An empty prompt or response.
+    pub fn packed(&self) -> Result<Packed> {
+        let sequences = self.examples.iter().map(|example| {
+            (example.prompt_ids.as_slice(), example.responses.iter().map(|r| r.ids.as_slice()).collect())
+        });
+        Packed::new(sequences, self.share_prompt)
     }
 }

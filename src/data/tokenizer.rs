@@ -1,5 +1,454 @@
-//! tokenizer.json and the chat template.
+//! Text ↔ token ids, and conversations → the ids that a model is trained on.
 
-/// A tokenizer with its chat template and end tokens.
-#[derive(Debug)]
-pub struct Tokenizer;
+use std::fmt;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::row::{Message, Prompt};
+use super::template::ChatTemplate;
+use crate::error::{Error, Result, io_error};
+
+const FILES: [&str; 5] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "generation_config.json",
+];
+
+/// How a prompt becomes text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Template {
+    /// By the tokenizer's chat template, a text prompt as one user turn; raw where there is no template.
+    #[default]
+    Auto,
+    /// Raw: the text as it is.
+    None,
+}
+
+impl std::str::FromStr for Template {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Template::Auto),
+            "none" => Ok(Template::None),
+            _ => Err(Error::new(format!("template must be `auto` or `none`, found `{name}`"))),
+        }
+    }
+}
+
+/// A tokenizer with its chat template and end tokens, as a Hugging Face folder holds them.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    files: Vec<(&'static str, Vec<u8>)>,
+    template: Option<ChatTemplate>,
+    bos: Option<u32>,
+    pad: Option<u32>,
+    end_tokens: Vec<u32>,
+    vocab_size: usize,
+    max_id: u32,
+    fingerprint: String,
+}
+
+impl Tokenizer {
+    /// Reads tokenizer.json and, where present, tokenizer_config.json, chat_template.jinja,
+    /// special_tokens_map.json and generation_config.json.
+    ///
+    /// # Errors
+    /// No tokenizer.json, a malformed file, a special token that is no token.
+    pub fn load(dir: &Path) -> Result<Self> {
+        let mut files = Vec::new();
+        for name in FILES {
+            match std::fs::read(dir.join(name)) {
+                Ok(bytes) => files.push((name, bytes)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound && name != FILES[0] => {}
+                Err(e)
+                    if e.kind() == std::io::ErrorKind::NotFound && dir.join("tokenizer.model").exists() =>
+                {
+                    return Err(Error::new("the folder has tokenizer.model but no tokenizer.json")
+                        .in_file(dir)
+                        .help("convert it with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"));
+                }
+                Err(e) => return Err(io_error(&e, "read the tokenizer", dir.join(name))),
+            }
+        }
+        Self::from_files(files, dir)
+    }
+
+    /// Space-separated words: ids 0 to 3 are `<|pad|> <|user|> <|assistant|> <|end|>`, then the words in their
+    /// order, first occurrence wins. A conversation renders as `<|user|> PROMPT <|assistant|> RESPONSE <|end|>`.
+    /// A word outside the list cannot be encoded.
+    ///
+    /// # Errors
+    /// An empty word or one with white space.
+    pub fn word_level(words: &[String]) -> Result<Self> {
+        const SPECIAL: [&str; 4] = ["<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"];
+        const TEMPLATE: &str = "{% for m in messages %}{{ '<|' + m['role'] + '|> ' + m['content'] }}\
+             {% if m['role'] == 'assistant' %}{{ ' <|end|>' }}{% endif %}{{ ' ' }}{% endfor %}\
+             {% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
+        let mut vocab = Map::new();
+        for word in SPECIAL.into_iter().chain(words.iter().map(String::as_str)) {
+            if word.is_empty() || word.contains(char::is_whitespace) {
+                return Err(Error::new(format!(
+                    "a word must not be empty or have white space, found `{word}`"
+                )));
+            }
+            let next = vocab.len();
+            vocab.entry(word).or_insert_with(|| json!(next));
+        }
+        let added = |(id, word): (usize, &str)| {
+            json!({ "id": id, "content": word, "single_word": false, "lstrip": false, "rstrip": false,
+                    "normalized": false, "special": true })
+        };
+        let tokenizer = json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": SPECIAL.into_iter().enumerate().map(added).collect::<Vec<_>>(),
+            "normalizer": null, "pre_tokenizer": { "type": "WhitespaceSplit" },
+            "post_processor": null, "decoder": null,
+            // the unknown token is no token on purpose: a word outside the list is an error, not a guess
+            "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "<|unknown|>" },
+        });
+        let config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": SPECIAL[0], "eos_token": SPECIAL[3],
+            "clean_up_tokenization_spaces": false, "chat_template": TEMPLATE,
+        });
+        Self::from_files(vec![(FILES[0], pretty(&tokenizer)), (FILES[1], pretty(&config))], Path::new(""))
+    }
+
+    fn from_files(files: Vec<(&'static str, Vec<u8>)>, dir: &Path) -> Result<Self> {
+        let bytes = |name: &str| files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes.as_slice());
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes(FILES[0]).unwrap_or_default())
+            .map_err(|e| Error::new(format!("cannot read the tokenizer: {e}")).in_file(dir.join(FILES[0])))?;
+        // a length limit or padding of the file would change the ids without a word
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
+            .map_err(|e| Error::internal(format!("cannot lift the truncation: {e}")))?;
+
+        let mut maps = [Map::new(), Map::new(), Map::new()];
+        for (map, name) in maps.iter_mut().zip([FILES[1], FILES[3], FILES[4]]) {
+            if let Some(bytes) = bytes(name) {
+                *map = serde_json::from_slice(bytes)
+                    .map_err(|e| Error::new(format!("malformed JSON: {e}")).in_file(dir.join(name)))?;
+            }
+        }
+        let [config, special_map, generation] = maps;
+        let special = special_tokens(&config, &special_map);
+        let id_of = |name: &str| match special.iter().find(|(n, _)| n == name) {
+            None => Ok(None),
+            Some((_, token)) => inner.token_to_id(token).map(Some).ok_or_else(|| {
+                Error::new(format!("{name} `{token}` is not in the vocabulary")).in_file(dir.join(FILES[1]))
+            }),
+        };
+        let (bos, eos, pad) = (id_of("bos_token")?, id_of("eos_token")?, id_of("pad_token")?);
+        let mut end_tokens: Vec<u32> = eos.into_iter().collect();
+        for id in ids_of(generation.get("eos_token_id")) {
+            if !end_tokens.contains(&id) {
+                end_tokens.push(id);
+            }
+        }
+        let template = match (bytes(FILES[2]), config.get("chat_template")) {
+            (Some(bytes), _) => {
+                let source = std::str::from_utf8(bytes)
+                    .map_err(|e| Error::new(format!("not UTF-8: {e}")).in_file(dir.join(FILES[2])))?;
+                Some((source.to_owned(), FILES[2]))
+            }
+            (None, Some(value)) => default_template(value).map(|source| (source, FILES[1])),
+            (None, None) => None,
+        };
+        let template = template
+            .map(|(source, file)| ChatTemplate::new(&source, special).map_err(|e| e.in_file(dir.join(file))))
+            .transpose()?;
+        let vocab = inner.get_vocab(true);
+        let mut hash = blake3::Hasher::new();
+        for (name, bytes) in &files {
+            hash.update(name.as_bytes()).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        }
+        Ok(Self {
+            template,
+            bos,
+            pad,
+            end_tokens,
+            vocab_size: vocab.len(),
+            max_id: vocab.values().copied().max().unwrap_or(0),
+            fingerprint: hash.finalize().to_hex().to_string(),
+            inner,
+            files,
+        })
+    }
+
+    /// Writes the files that the tokenizer was read from, byte for byte.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn save(&self, dir: &Path) -> Result<()> {
+        std::fs::create_dir_all(dir).map_err(|e| io_error(&e, "make the folder", dir))?;
+        for (name, bytes) in &self.files {
+            let path = dir.join(name);
+            std::fs::write(&path, bytes).map_err(|e| io_error(&e, "write the tokenizer", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Token ids of a text; special tokens written in the text are recognised, none is added.
+    ///
+    /// # Errors
+    /// A word that the vocabulary cannot express.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        match self.inner.encode_fast(text, false) {
+            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+            Err(e) => {
+                let unknown =
+                    text.split_whitespace().find(|word| self.inner.encode_fast(*word, false).is_err());
+                Err(match unknown {
+                    Some(word) => Error::new(format!("the vocabulary has no word `{word}`"))
+                        .help("use words of the vocabulary, separated by spaces"),
+                    None => Error::new(format!("the text cannot be tokenised: {e}")),
+                })
+            }
+        }
+    }
+
+    /// The text of token ids; special tokens are left out.
+    ///
+    /// # Errors
+    /// What the tokenizer's decoder says.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, true).map_err(|e| Error::new(format!("the ids cannot be decoded: {e}")))
+    }
+
+    /// The id of one token.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Number of tokens, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The largest id of any token.
+    pub fn max_id(&self) -> u32 {
+        self.max_id
+    }
+
+    /// The token that ends a response.
+    pub fn end_token(&self) -> Option<u32> {
+        self.end_tokens.first().copied()
+    }
+
+    /// All tokens that end a generation: `eos_token`, then those of generation_config.json.
+    pub fn end_tokens(&self) -> &[u32] {
+        &self.end_tokens
+    }
+
+    /// The begin-of-text token.
+    pub fn bos_token(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The padding token.
+    pub fn pad_token(&self) -> Option<u32> {
+        self.pad
+    }
+
+    /// True if there is a chat template.
+    pub fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// A hash of everything that decides what the tokenizer does.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Refuses a tokenizer whose ids a model of `vocab` embedding rows does not have.
+    ///
+    /// Added tokens beyond the last row are let through, since some published models have them (an image
+    /// token, say); a row that uses one is refused when it is read.
+    ///
+    /// # Errors
+    /// A token of the base vocabulary, or an end token, at or beyond `vocab`.
+    pub fn check_fits(&self, vocab: usize) -> Result<()> {
+        let help = "use the tokenizer that the model was trained with";
+        if let Some(id) = self.end_tokens.iter().find(|id| **id as usize >= vocab) {
+            return Err(Error::new(format!(
+                "the tokenizer does not fit the model: end token `{id}`, but the model has {vocab} token rows"
+            ))
+            .help(help));
+        }
+        match self.inner.get_vocab(false).into_values().max() {
+            Some(max) if max as usize >= vocab => Err(Error::new(format!(
+                "the tokenizer does not fit the model: token ids up to `{max}`, but the model has {vocab} token rows"
+            ))
+            .help(help)),
+            _ => Ok(()),
+        }
+    }
+
+    /// How prompts are rendered, in words.
+    pub fn rendering(&self, template: Template) -> &'static str {
+        match (template, &self.template) {
+            (Template::None, _) => "raw text (template: none)",
+            (Template::Auto, None) => "raw text (the tokenizer has no chat template)",
+            (Template::Auto, Some(_)) => "chat template of the tokenizer, a text prompt as one user turn",
+        }
+    }
+
+    /// Ids of the prompt as a model sees it before it answers: the conversation rendered with the header of
+    /// the answer to come; raw, the text with what the tokenizer puts before every text.
+    ///
+    /// # Errors
+    /// A conversation that the template refuses, or messages without a template.
+    pub fn prompt_ids(&self, prompt: &Prompt, template: Template) -> Result<Vec<u32>> {
+        Ok(self.render(prompt, template)?.all_ids())
+    }
+
+    /// Ids of a response to a prompt: every token that the template renders after the prompt, nothing else;
+    /// raw, the text and the end token.
+    ///
+    /// The ids follow those of [`Tokenizer::prompt_ids`]: the whole conversation is tokenised at once where
+    /// that leaves the prompt's ids as they are, else prompt and rest are tokenised apart.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::prompt_ids`], and a template that renders the prompt differently once it is answered.
+    pub fn response_ids(&self, prompt: &Prompt, response: &str, template: Template) -> Result<Vec<u32>> {
+        self.answer_ids(prompt, &self.render(prompt, template)?, response, template)
+    }
+
+    /// [`Tokenizer::prompt_ids`] and [`Tokenizer::response_ids`] of all responses to one prompt.
+    pub(super) fn example_ids(
+        &self,
+        prompt: &Prompt,
+        responses: &[String],
+        template: Template,
+    ) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
+        let before = self.render(prompt, template)?;
+        let answer = |response: &String| self.answer_ids(prompt, &before, response, template);
+        let answers = responses.iter().map(answer).collect::<Result<_>>()?;
+        Ok((before.all_ids(), answers))
+    }
+
+    fn chat(&self, template: Template) -> Option<&ChatTemplate> {
+        self.template.as_ref().filter(|_| template == Template::Auto)
+    }
+
+    fn render(&self, prompt: &Prompt, template: Template) -> Result<Rendered> {
+        if let Some(chat) = self.chat(template) {
+            let text = chat.render(&turns(prompt), true)?;
+            return Ok(Rendered { ids: self.encode(&text)?, text, lead: Vec::new() });
+        }
+        let text = match prompt {
+            Prompt::Text(text) => text,
+            Prompt::Messages(messages) => match messages.as_slice() {
+                [only] if only.role == "user" => &only.content,
+                _ => {
+                    return Err(Error::new("a conversation needs a chat template")
+                        .help("give the prompt as text, or use a model folder with a chat template"));
+                }
+            },
+        };
+        let ids = self.encode(text)?;
+        let whole = self.inner.encode_fast(text.as_str(), true);
+        let whole = whole.map_err(|e| Error::new(format!("the text cannot be tokenised: {e}")))?;
+        let lead = whole.get_ids().windows(ids.len().max(1)).position(|window| window == ids).unwrap_or(0);
+        Ok(Rendered { text: text.clone(), lead: whole.get_ids()[..lead].to_vec(), ids })
+    }
+
+    fn answer_ids(
+        &self,
+        prompt: &Prompt,
+        before: &Rendered,
+        response: &str,
+        template: Template,
+    ) -> Result<Vec<u32>> {
+        let Some(chat) = self.chat(template) else {
+            let mut ids = self.continue_ids(before, response)?;
+            if let Some(end) = self.end_token().filter(|end| ids.last() != Some(end)) {
+                ids.push(end);
+            }
+            return Ok(ids);
+        };
+        let mut messages = turns(prompt);
+        messages.push(Message::new("assistant", response));
+        let whole = chat.render(&messages, false)?;
+        match whole.strip_prefix(&before.text) {
+            Some(rest) => self.continue_ids(before, rest),
+            None => Err(Error::new("the chat template renders the prompt differently once it is answered")
+                .help("give `prompt_ids`, `chosen_ids` and `rejected_ids`, or use `template: \"none\"`")),
+        }
+    }
+
+    fn continue_ids(&self, before: &Rendered, rest: &str) -> Result<Vec<u32>> {
+        let joint = self.encode(&[&before.text, rest].concat()).ok();
+        let tail = joint.as_deref().and_then(|ids| ids.strip_prefix(before.ids.as_slice()));
+        tail.map_or_else(|| self.encode(rest), |tail| Ok(tail.to_vec()))
+    }
+}
+
+/// A prompt as text and as ids.
+struct Rendered {
+    text: String,
+    /// What the tokenizer puts before every raw text: a begin-of-text token, mostly.
+    lead: Vec<u32>,
+    ids: Vec<u32>,
+}
+
+impl Rendered {
+    fn all_ids(&self) -> Vec<u32> {
+        [self.lead.as_slice(), &self.ids].concat()
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chat = if self.has_template() { "a" } else { "no" };
+        write!(f, "Tokenizer({} tokens, {chat} chat template)", self.vocab_size)
+    }
+}
+
+fn turns(prompt: &Prompt) -> Vec<Message> {
+    match prompt {
+        Prompt::Text(text) => vec![Message::new("user", text.as_str())],
+        Prompt::Messages(messages) => messages.clone(),
+    }
+}
+
+fn pretty(value: &Value) -> Vec<u8> {
+    format!("{value:#}\n").into_bytes()
+}
+
+/// The variables (`bos_token`, `<s>`) that templates may use; tokenizer_config.json wins.
+fn special_tokens(config: &Map<String, Value>, special_map: &Map<String, Value>) -> Vec<(String, String)> {
+    ["bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"]
+        .into_iter()
+        .filter_map(|name| {
+            let value = config.get(name).filter(|v| !v.is_null()).or_else(|| special_map.get(name))?;
+            let token = value.as_str().or_else(|| value.get("content")?.as_str())?;
+            Some((name.to_owned(), token.to_owned()))
+        })
+        .collect()
+}
+
+fn ids_of(value: Option<&Value>) -> Vec<u32> {
+    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Some(Value::Array(list)) => list.iter().filter_map(one).collect(),
+        Some(value) => one(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+/// `chat_template` is a template, or a list of named ones.
+fn default_template(value: &Value) -> Option<String> {
+    match value {
+        Value::String(source) => Some(source.clone()),
+        Value::Array(list) => list
+            .iter()
+            .find(|entry| entry["name"] == "default")
+            .and_then(|entry| Some(entry["template"].as_str()?.to_owned())),
+        _ => None,
+    }
+}
