@@ -1,0 +1,145 @@
+//! A decoder as a whole: embedding, layers, final norm, head.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::layout::{LayerParams, Layout};
+use super::ops::attention::{Attention, Heads, Rotation};
+use super::pass::{Mode, Pass};
+use super::tape::{Act, Sink, Tape};
+use super::values::{tensor, values};
+use super::weights::Weights;
+use super::{Config, Family, Model, llama, qwen3};
+use crate::data::Packed;
+use crate::error::{Error, Result};
+
+/// A recorded forward pass: it can be run backward once for each seed.
+pub struct Recorded {
+    tape: Tape,
+    output: Act,
+    tokens: Vec<u32>,
+    embed: usize,
+}
+
+impl Recorded {
+    /// Runs the activations backward from `seeds`, the gradient of some scalar by each token's log-prob, [N];
+    /// what is learnt about the parameters goes to `sink`. The last run (`keep` false) frees the tape.
+    ///
+    /// # Errors
+    /// A tensor operation that fails.
+    pub fn backward(&mut self, seeds: Vec<f32>, sink: &mut dyn Sink, keep: bool) -> Result<()> {
+        let n = seeds.len();
+        let dx = self.tape.backward(&self.output, tensor(seeds, n)?, sink, keep)?;
+        sink.embedding(self.embed, &self.tokens, &values(&dx)?);
+        Ok(())
+    }
+}
+
+impl Model {
+    /// log π of every scored token, [N].
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, a position outside the context, a log-prob that is not finite.
+    pub fn score(&self, packed: &Packed) -> Result<Vec<f32>> {
+        Ok(self.run(packed, false)?.0)
+    }
+
+    /// The same, recorded for the backward.
+    ///
+    /// # Errors
+    /// As [`Model::score`].
+    pub fn record(&self, packed: &Packed) -> Result<(Vec<f32>, Recorded)> {
+        let (log_probs, recorded) = self.run(packed, true)?;
+        Ok((log_probs, recorded.ok_or_else(|| Error::internal("the pass was not recorded"))?))
+    }
+
+    fn run(&self, packed: &Packed, record: bool) -> Result<(Vec<f32>, Option<Recorded>)> {
+        let (config, weights) = (self.config(), self.weights());
+        check(config, &packed.tokens, &packed.positions)?;
+        let attention = self.attention(packed.groups.clone(), packed.positions.clone());
+        let layout = Layout::new(config);
+        let mut pass = Pass::new(&weights, config.norm_eps, Mode::Packed(attention), record);
+        let x = hidden(&mut pass, config, &layout, &packed.tokens)?;
+        let x = pass.gather(&x, &packed.predict)?;
+        let x = pass.rms_norm_scored(&x, layout.norm)?;
+        let output = pass.log_probs(&x, layout.head, &packed.targets)?;
+        let log_probs = values::<f32>(&output.tensor)?.to_vec();
+        if let Some(bad) = log_probs.iter().position(|x| !x.is_finite()) {
+            return Err(not_finite(&weights, packed.targets[bad]));
+        }
+        let tokens = packed.tokens.clone();
+        let recorded = pass.into_tape().map(|tape| Recorded { tape, output, tokens, embed: layout.embed });
+        Ok((log_probs, recorded))
+    }
+
+    pub(crate) fn attention(
+        &self,
+        groups: Vec<Vec<crate::data::Span>>,
+        positions: Vec<u32>,
+    ) -> Attention {
+        let config = self.config();
+        let heads = Heads { queries: config.heads, keys: config.kv_heads, width: config.head_dim };
+        let needed = positions.iter().max().map_or(0, |&p| p as usize + 1);
+        let rotation = self.rotation(needed);
+        Attention { heads, groups: Arc::new(groups), positions: Arc::new(positions), rotation }
+    }
+
+    /// The rotation table for at least `positions` positions, kept for later calls.
+    fn rotation(&self, positions: usize) -> Arc<Rotation> {
+        let mut table = self.0.rotation.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if table.positions() < positions {
+            let frequencies = self.config().rope.frequencies(self.config().head_dim);
+            *table = Arc::new(Rotation::new(&frequencies, positions.next_power_of_two()));
+        }
+        table.clone()
+    }
+}
+
+/// Tokens → hidden rows before the final norm, [T, D].
+pub(crate) fn hidden(pass: &mut Pass, config: &Config, layout: &Layout, tokens: &[u32]) -> Result<Act> {
+    let layer: fn(&mut Pass, &Act, &LayerParams) -> Result<Act> = match config.family {
+        Family::Llama => llama::layer,
+        Family::Qwen3 => qwen3::layer,
+    };
+    let mut x = pass.embed(layout.embed, tokens)?;
+    for (i, parameters) in layout.layers.iter().enumerate() {
+        pass.enter_layer(i);
+        x = layer(pass, &x, parameters)?;
+    }
+    Ok(x)
+}
+
+/// Final norm and head of some rows, for generation: [rows, V].
+pub(crate) fn logits(pass: &mut Pass, layout: &Layout, x: &Act, rows: &[u32]) -> Result<Tensor> {
+    let x = pass.gather(x, rows)?;
+    let x = pass.rms_norm_scored(&x, layout.norm)?;
+    pass.logits(&x, layout.head)
+}
+
+/// Refuses tokens and positions that the model has no place for.
+pub(crate) fn check(config: &Config, tokens: &[u32], positions: &[u32]) -> Result<()> {
+    if let Some(token) = tokens.iter().find(|&&t| t as usize >= config.vocab) {
+        return Err(Error::new(format!("token {token}, but the model has {} words", config.vocab))
+            .help("use the tokenizer that belongs to the model"));
+    }
+    if let Some(&position) = positions.iter().max().filter(|&&p| p as usize >= config.context) {
+        let (needed, context) = (position as usize + 1, config.context);
+        return Err(Error::new(format!("a sequence of {needed} tokens, but the model's context is {context}"))
+            .help("leave the row out, or shorten it"));
+    }
+    Ok(())
+}
+
+fn not_finite(weights: &Weights, target: u32) -> Error {
+    let bad = weights.parameters().iter().find(|p| {
+        values::<f32>(&p.tensor).is_ok_and(|values| values.iter().any(|value| !value.is_finite()))
+    });
+    let error = Error::new(format!("the log-prob of token {target} is not finite"));
+    match bad {
+        Some(p) => error
+            .at(crate::error::Place::Tensor(p.name.clone()))
+            .help("this weight holds a NaN or an infinity: go back to an earlier checkpoint"),
+        None => error.help("the weights are finite, the activations are not: look for exploded weights"),
+    }
+}

@@ -1,0 +1,406 @@
+//! Causal attention on packed rows, rotary positions included, by blocks of queries.
+//!
+//! Rows are [q | k | v] as the projections leave them. For each query head,
+//! y = softmax(q Kᵀ / √d) V over the rows that it sees: those of its prefix, and its own span up to itself.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::gemm::{Into, Threads, View, ViewMut, gemm};
+use super::simd::{axpy, dispatch, dot, exp, exp_in_place, max};
+use crate::data::Span;
+
+/// Queries of one block.
+const BLOCK: usize = 64;
+
+/// cos and sin of every position and frequency, [positions, head_dim / 2].
+#[derive(Debug, Default)]
+pub(crate) struct Rotation {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Rotation {
+    /// The table for positions below `positions`. Angles are computed in f32, as transformers does.
+    pub(crate) fn new(frequencies: &[f32], positions: usize) -> Self {
+        let angles = (0..positions).flat_map(|p| frequencies.iter().map(move |f| p as f32 * f));
+        let (sin, cos) = angles.map(f32::sin_cos).unzip();
+        Self { half: frequencies.len(), cos, sin }
+    }
+
+    /// Number of positions.
+    pub(crate) fn positions(&self) -> usize {
+        self.cos.len() / self.half.max(1)
+    }
+
+    fn at(&self, position: u32) -> (&[f32], &[f32]) {
+        let start = position as usize * self.half;
+        (&self.cos[start..start + self.half], &self.sin[start..start + self.half])
+    }
+
+    /// Rotates `src` to its position, times `scale`; with `direction` -1 back.
+    #[inline(always)]
+    fn rotate(&self, position: u32, src: &[f32], dst: &mut [f32], scale: f32, direction: f32) {
+        let (cos, sin) = self.at(position);
+        let (dst_low, dst_high) = dst.split_at_mut(self.half);
+        let (low, high) = src.split_at(self.half);
+        for i in 0..self.half {
+            let (c, s) = (cos[i] * scale, sin[i] * scale * direction);
+            dst_low[i] = low[i] * c - high[i] * s;
+            dst_high[i] = high[i] * c + low[i] * s;
+        }
+    }
+}
+
+/// Head counts and width.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads {
+    pub(crate) queries: usize,
+    pub(crate) keys: usize,
+    pub(crate) width: usize,
+}
+
+impl Heads {
+    /// Width of a row [q | k | v].
+    pub(crate) fn stride(&self) -> usize {
+        (self.queries + 2 * self.keys) * self.width
+    }
+
+    fn share(&self) -> usize {
+        self.queries / self.keys
+    }
+
+    fn query(&self, head: usize) -> usize {
+        head * self.width
+    }
+
+    fn key(&self, head: usize) -> usize {
+        (self.queries + head) * self.width
+    }
+
+    fn value(&self, head: usize) -> usize {
+        (self.queries + self.keys + head) * self.width
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.width as f32).sqrt()
+    }
+}
+
+/// Who sees whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Attention {
+    pub(crate) heads: Heads,
+    pub(crate) groups: Arc<Vec<Vec<Span>>>,
+    pub(crate) positions: Arc<Vec<u32>>, // [T]
+    pub(crate) rotation: Arc<Rotation>,
+}
+
+/// Scratch of one block of queries.
+struct Scratch {
+    q: Vec<f32>,      // [BLOCK, d]
+    scores: Vec<f32>, // [BLOCK, n]
+}
+
+impl Attention {
+    fn group_rows(&self, group: usize) -> Range<usize> {
+        let spans = &self.groups[group];
+        let start = spans.first().map_or(0, |s| s.rows.start);
+        start..spans.last().map_or(start, |s| s.rows.end)
+    }
+
+    fn tasks(&self) -> Vec<(usize, usize)> {
+        (0..self.groups.len()).flat_map(|g| (0..self.heads.keys).map(move |h| (g, h))).collect()
+    }
+
+    /// Rotated keys of a group's rows, [n, d].
+    fn keys(&self, qkv: &[f32], rows: &Range<usize>, head: usize) -> Vec<f32> {
+        let (h, d) = (self.heads, self.heads.width);
+        let mut keys = vec![0f32; rows.len() * d];
+        for (row, key) in rows.clone().zip(keys.chunks_exact_mut(d)) {
+            let src = &qkv[row * h.stride() + h.key(head)..][..d];
+            self.rotation.rotate(self.positions[row], src, key, 1.0, 1.0);
+        }
+        keys
+    }
+
+    /// Rotated, scaled queries of a block, then scores [block, prefix + own].
+    fn scores(
+        &self,
+        qkv: &[f32],
+        keys: &[f32],
+        base: usize,
+        span: &Span,
+        block: &Range<usize>,
+        head: usize,
+        s: &mut Scratch,
+    ) {
+        let (h, d) = (self.heads, self.heads.width);
+        for (row, q) in block.clone().zip(s.q.chunks_exact_mut(d)) {
+            let src = &qkv[row * h.stride() + h.query(head)..][..d];
+            self.rotation.rotate(self.positions[row], src, q, h.scale(), 1.0);
+        }
+        let prefix = span.prefix.len();
+        let own = block.end - span.rows.start;
+        let width = prefix + own;
+        let q = View::new(&s.q, block.len(), d);
+        let keys_of = |rows: Range<usize>| View::new(&keys[(rows.start - base) * d..], rows.len(), d).t();
+        if prefix > 0 {
+            let dst = ViewMut::strided(&mut s.scores, block.len(), prefix, width);
+            gemm(dst, Into::Overwrite, 1.0, q, keys_of(span.prefix.clone()), Threads::One);
+        }
+        let dst = ViewMut::strided(&mut s.scores[prefix..], block.len(), own, width);
+        gemm(dst, Into::Overwrite, 1.0, q, keys_of(span.rows.start..block.end), Threads::One);
+    }
+
+    /// Rows [T, (q + 2 kv) d] → outputs [T, q d] and the log-sum-exp of each row's scores, [q, T].
+    pub(crate) fn forward(&self, qkv: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let (h, d) = (self.heads, self.heads.width);
+        let total = qkv.len() / h.stride();
+        let parts: Vec<(Vec<f32>, Vec<f32>)> = self
+            .tasks()
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|(group, kv)| {
+                dispatch(
+                    #[inline(always)]
+                    || self.forward_task(qkv, group, kv),
+                )
+            })
+            .collect();
+        let mut out = vec![0f32; total * h.queries * d];
+        let mut lse = vec![0f32; h.queries * total];
+        let width = h.share() * d;
+        for ((group, kv), (y, l)) in self.tasks().into_iter().zip(&parts) {
+            let rows = self.group_rows(group);
+            for (row, y) in rows.clone().zip(y.chunks_exact(width)) {
+                out[(row * h.keys + kv) * width..][..width].copy_from_slice(y);
+            }
+            for (i, l) in l.chunks_exact(rows.len().max(1)).enumerate() {
+                lse[(kv * h.share() + i) * total..][rows.clone()].copy_from_slice(l);
+            }
+        }
+        (out, lse)
+    }
+
+    #[inline(always)]
+    fn forward_task(&self, qkv: &[f32], group: usize, kv: usize) -> (Vec<f32>, Vec<f32>) {
+        let (h, d) = (self.heads, self.heads.width);
+        let rows = self.group_rows(group);
+        let (base, n, width) = (rows.start, rows.len(), h.share() * d);
+        let keys = self.keys(qkv, &rows, kv);
+        let mut out = vec![0f32; n * width];
+        let mut lse = vec![0f32; h.share() * n];
+        let mut s = Scratch { q: vec![0f32; BLOCK * d], scores: vec![0f32; BLOCK * n] };
+        for i in 0..h.share() {
+            for (span, block) in blocks(&self.groups[group]) {
+                self.scores(qkv, &keys, base, span, &block, kv * h.share() + i, &mut s);
+                let (prefix, own) = (span.prefix.len(), block.end - span.rows.start);
+                for (row, scores) in block.clone().zip(s.scores.chunks_exact_mut(prefix + own)) {
+                    let (seen, hidden) = scores.split_at_mut(prefix + row - span.rows.start + 1);
+                    let top = max(seen);
+                    let sum = exp_in_place(seen, top);
+                    let inverse = 1.0 / sum;
+                    seen.iter_mut().for_each(|x| *x *= inverse);
+                    hidden.fill(0.0);
+                    lse[i * n + row - base] = top + sum.ln();
+                }
+                let values = |rows: Range<usize>| {
+                    View::strided(&qkv[rows.start * h.stride() + h.value(kv)..], rows.len(), d, h.stride())
+                };
+                let weights = View::new(&s.scores, block.len(), prefix + own);
+                let at = (block.start - base) * width + i * d;
+                let dst = ViewMut::strided(&mut out[at..], block.len(), d, width);
+                let (a, b) = (weights.cols(prefix..prefix + own), values(span.rows.start..block.end));
+                gemm(dst, Into::Overwrite, 1.0, a, b, Threads::One);
+                if prefix > 0 {
+                    let dst = ViewMut::strided(&mut out[at..], block.len(), d, width);
+                    gemm(dst, Into::Add, 1.0, weights.cols(0..prefix), values(span.prefix.clone()), Threads::One);
+                }
+            }
+        }
+        (out, lse)
+    }
+
+    /// The gradient of the rows, [T, (q + 2 kv) d], from that of the outputs, [T, q d].
+    pub(crate) fn backward(&self, qkv: &[f32], out: &[f32], lse: &[f32], dout: &[f32]) -> Vec<f32> {
+        let (h, d) = (self.heads, self.heads.width);
+        let parts: Vec<(Vec<f32>, Vec<f32>, Vec<f32>)> = self
+            .tasks()
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|(group, kv)| {
+                dispatch(
+                    #[inline(always)]
+                    || self.backward_task(qkv, out, lse, dout, group, kv),
+                )
+            })
+            .collect();
+        let mut dqkv = vec![0f32; qkv.len()];
+        let width = h.share() * d;
+        for ((group, kv), (dq, dk, dv)) in self.tasks().into_iter().zip(&parts) {
+            let grads = dq.chunks_exact(width).zip(dk.chunks_exact(d)).zip(dv.chunks_exact(d));
+            for (row, ((dq, dk), dv)) in self.group_rows(group).zip(grads) {
+                let dst = &mut dqkv[row * h.stride()..][..h.stride()];
+                dst[h.query(kv * h.share())..][..width].copy_from_slice(dq);
+                dst[h.key(kv)..][..d].copy_from_slice(dk);
+                dst[h.value(kv)..][..d].copy_from_slice(dv);
+            }
+        }
+        dqkv
+    }
+
+    #[inline(always)]
+    fn backward_task(
+        &self,
+        qkv: &[f32],
+        out: &[f32],
+        lse: &[f32],
+        dout: &[f32],
+        group: usize,
+        kv: usize,
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let (h, d) = (self.heads, self.heads.width);
+        let rows = self.group_rows(group);
+        let total = lse.len() / h.queries;
+        let (base, n, width, out_stride) = (rows.start, rows.len(), h.share() * d, h.queries * d);
+        let keys = self.keys(qkv, &rows, kv);
+        let mut dq = vec![0f32; n * width];
+        let mut dk = vec![0f32; n * d];
+        let mut dv = vec![0f32; n * d];
+        let mut dq_block = vec![0f32; BLOCK * d];
+        let mut dscores = vec![0f32; BLOCK * n];
+        let mut s = Scratch { q: vec![0f32; BLOCK * d], scores: vec![0f32; BLOCK * n] };
+        for i in 0..h.share() {
+            let head = kv * h.share() + i;
+            for (span, block) in blocks(&self.groups[group]) {
+                self.scores(qkv, &keys, base, span, &block, head, &mut s);
+                let (prefix, own) = (span.prefix.len(), block.end - span.rows.start);
+                let seen_width = prefix + own;
+                let values = |rows: Range<usize>| {
+                    View::strided(&qkv[rows.start * h.stride() + h.value(kv)..], rows.len(), d, h.stride())
+                };
+                let dy = View::strided(&dout[block.start * out_stride + head * d..], block.len(), d, out_stride);
+                if prefix > 0 {
+                    let dst = ViewMut::strided(&mut dscores, block.len(), prefix, seen_width);
+                    gemm(dst, Into::Overwrite, 1.0, dy, values(span.prefix.clone()).t(), Threads::One);
+                }
+                let dst = ViewMut::strided(&mut dscores[prefix..], block.len(), own, seen_width);
+                gemm(dst, Into::Overwrite, 1.0, dy, values(span.rows.start..block.end).t(), Threads::One);
+
+                let both = s.scores.chunks_exact_mut(seen_width).zip(dscores.chunks_exact_mut(seen_width));
+                for (row, (p, dp)) in block.clone().zip(both) {
+                    let seen = prefix + row - span.rows.start + 1;
+                    let log_sum = lse[head * total + row];
+                    p[..seen].iter_mut().for_each(|x| *x = exp(*x - log_sum));
+                    p[seen..].fill(0.0);
+                    let at = row * out_stride + head * d;
+                    let mean = dot(&out[at..at + d], &dout[at..at + d]);
+                    for (dp, p) in dp[..seen].iter_mut().zip(&p[..seen]) {
+                        *dp = p * (*dp - mean);
+                    }
+                    dp[seen..].fill(0.0);
+                }
+
+                let p = View::new(&s.scores, block.len(), seen_width);
+                let dp = View::new(&dscores, block.len(), seen_width);
+                let q = View::new(&s.q, block.len(), d);
+                let mut parts = vec![(prefix..seen_width, span.rows.start..block.end)];
+                if prefix > 0 {
+                    parts.push((0..prefix, span.prefix.clone()));
+                }
+                for (part, (columns, rows)) in parts.into_iter().enumerate() {
+                    let at = (rows.start - base) * d;
+                    let into = if part == 0 { Into::Overwrite } else { Into::Add };
+                    let (p, dp) = (p.cols(columns.clone()), dp.cols(columns));
+                    gemm(ViewMut::new(&mut dv[at..], rows.len(), d), Into::Add, 1.0, p.t(), dy, Threads::One);
+                    gemm(ViewMut::new(&mut dk[at..], rows.len(), d), Into::Add, 1.0, dp.t(), q, Threads::One);
+                    let dst = ViewMut::new(&mut dq_block, block.len(), d);
+                    gemm(dst, into, h.scale(), dp, View::new(&keys[at..], rows.len(), d), Threads::One);
+                }
+                for (row, src) in block.clone().zip(dq_block.chunks_exact(d)) {
+                    let dst = &mut dq[(row - base) * width + i * d..][..d];
+                    self.rotation.rotate(self.positions[row], src, dst, 1.0, -1.0);
+                }
+            }
+        }
+        let mut rotated = vec![0f32; d];
+        for (row, dk) in rows.zip(dk.chunks_exact_mut(d)) {
+            self.rotation.rotate(self.positions[row], dk, &mut rotated, 1.0, -1.0);
+            dk.copy_from_slice(&rotated);
+        }
+        (dq, dk, dv)
+    }
+}
+
+/// Every span of a group in blocks of queries.
+fn blocks(spans: &[Span]) -> impl Iterator<Item = (&Span, Range<usize>)> {
+    spans.iter().flat_map(|span| {
+        let rows = span.rows.clone();
+        rows.clone().step_by(BLOCK).map(move |start| (span, start..(start + BLOCK).min(rows.end)))
+    })
+}
+
+/// Rotated keys and values of one sequence in one layer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cache {
+    keys: Vec<f32>,   // [kv, capacity, d]
+    values: Vec<f32>, // [kv, capacity, d]
+    len: usize,
+    capacity: usize,
+}
+
+impl Cache {
+    /// Room for `capacity` positions.
+    pub(crate) fn new(heads: Heads, capacity: usize) -> Self {
+        let size = heads.keys * capacity * heads.width;
+        Self { keys: vec![0f32; size], values: vec![0f32; size], len: 0, capacity }
+    }
+
+    /// Number of positions held.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends a row [q | k | v] at `position`.
+    pub(crate) fn push(&mut self, heads: Heads, rotation: &Rotation, position: u32, row: &[f32]) {
+        assert!(self.len < self.capacity, "key cache is full");
+        let d = heads.width;
+        for head in 0..heads.keys {
+            let at = (head * self.capacity + self.len) * d;
+            rotation.rotate(position, &row[heads.key(head)..][..d], &mut self.keys[at..at + d], 1.0, 1.0);
+            self.values[at..at + d].copy_from_slice(&row[heads.value(head)..][..d]);
+        }
+        self.len += 1;
+    }
+
+    /// Attention of one row over all positions held, [q d].
+    pub(crate) fn attend(&self, heads: Heads, rotation: &Rotation, position: u32, row: &[f32], out: &mut [f32]) {
+        dispatch(
+            #[inline(always)]
+            || {
+                let d = heads.width;
+                let mut q = vec![0f32; d];
+                let mut scores = vec![0f32; self.len];
+                for head in 0..heads.queries {
+                    rotation.rotate(position, &row[heads.query(head)..][..d], &mut q, heads.scale(), 1.0);
+                    let at = head / heads.share() * self.capacity * d;
+                    let (keys, values) = (&self.keys[at..], &self.values[at..]);
+                    for (score, key) in scores.iter_mut().zip(keys.chunks_exact(d)) {
+                        *score = dot(&q, key);
+                    }
+                    let top = max(&scores);
+                    let inverse = 1.0 / exp_in_place(&mut scores, top);
+                    let out = &mut out[head * d..][..d];
+                    out.fill(0.0);
+                    for (weight, value) in scores.iter().zip(values.chunks_exact(d)) {
+                        axpy(weight * inverse, value, out);
+                    }
+                }
+            },
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! log π of each scored token: the head fused with log-softmax, by blocks of the vocabulary.
+//!
+//! No [N, V] tensor exists: the forward keeps one log-sum-exp a row, the backward computes a block's logits
+//! again.
+
+use rayon::prelude::*;
+
+use super::gemm::{Into, Threads, View, ViewMut, gemm};
+use super::rows_per_task;
+use super::simd::{dispatch, exp, exp_in_place, max};
+
+/// Scalars of one block of logits.
+const BUDGET: usize = 1 << 20;
+
+/// Words of a block for `rows` rows.
+fn block(rows: usize, vocab: usize) -> usize {
+    (BUDGET / rows.max(1)).next_multiple_of(64).clamp(64, vocab.max(64))
+}
+
+fn blocks(rows: usize, vocab: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let step = block(rows, vocab);
+    (0..vocab).step_by(step).map(move |start| start..(start + step).min(vocab))
+}
+
+/// Hidden rows [N, D] and head [V, D] → log-probs of the targets [N] and log-sum-exps [N].
+pub(crate) fn forward(x: &[f32], head: &[f32], targets: &[u32], width: usize) -> (Vec<f32>, Vec<f32>) {
+    let (rows, vocab) = (targets.len(), head.len() / width);
+    let mut logits = vec![0f32; rows * block(rows, vocab)];
+    // running maximum, sum of exponentials, and the target's logit, a row
+    let mut state = vec![(f32::NEG_INFINITY, 0f32, 0f32); rows];
+    for words in blocks(rows, vocab) {
+        let n = words.len();
+        let w = View::new(head, vocab, width).rows(words.clone());
+        let dst = ViewMut::new(&mut logits, rows, n);
+        gemm(dst, Into::Overwrite, 1.0, View::new(x, rows, width), w.t(), Threads::All);
+        let task = rows_per_task(rows);
+        let tasks = logits.par_chunks_mut(task * n).zip(state.par_chunks_mut(task)).zip(targets.par_chunks(task));
+        tasks.for_each(|((logits, state), targets)| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    for ((row, state), &target) in logits.chunks_exact_mut(n).zip(state).zip(targets) {
+                        if words.contains(&(target as usize)) {
+                            state.2 = row[target as usize - words.start];
+                        }
+                        let top = state.0.max(max(row));
+                        state.1 = state.1 * exp(state.0 - top) + exp_in_place(row, top);
+                        state.0 = top;
+                    }
+                },
+            );
+        });
+    }
+    // the difference first: top and logit are large, their difference is not
+    state.iter().map(|&(top, sum, logit)| ((logit - top) - sum.ln(), top + sum.ln())).unzip()
+}
+
+/// For seeds v [N], G = v (onehot - softmax): calls `block(first word, G [N, n])` for each block of words, and
+/// returns the gradient of the hidden rows, G W [N, D].
+pub(crate) fn backward(
+    x: &[f32],
+    head: &[f32],
+    targets: &[u32],
+    width: usize,
+    lse: &[f32],
+    seeds: &[f32],
+    mut each_block: impl FnMut(usize, View),
+) -> Vec<f32> {
+    let (rows, vocab) = (targets.len(), head.len() / width);
+    let mut g = vec![0f32; rows * block(rows, vocab)];
+    let mut dx = vec![0f32; rows * width];
+    for words in blocks(rows, vocab) {
+        let n = words.len();
+        let w = View::new(head, vocab, width).rows(words.clone());
+        let dst = ViewMut::new(&mut g, rows, n);
+        gemm(dst, Into::Overwrite, 1.0, View::new(x, rows, width), w.t(), Threads::All);
+        g.par_chunks_mut(n).zip(targets).zip(lse.par_iter().zip(seeds)).for_each(
+            |((row, &target), (&lse, &seed))| {
+                dispatch(
+                    #[inline(always)]
+                    || row.iter_mut().for_each(|logit| *logit = -seed * exp(*logit - lse)),
+                );
+                if words.contains(&(target as usize)) {
+                    row[target as usize - words.start] += seed;
+                }
+            },
+        );
+        let g = View::new(&g, rows, n);
+        gemm(ViewMut::new(&mut dx, rows, width), Into::Add, 1.0, g, w, Threads::All);
+        each_block(words.start, g);
+    }
+    dx
+}

@@ -1,0 +1,271 @@
+//! The operations a decoder is made of, as one forward pass over its rows.
+//!
+//! A family file writes its layer once, in these words; the same code trains, scores and generates.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::ops::attention::{Attention, Cache};
+use super::ops::gemm::{Into, Threads, View, ViewMut, gemm};
+use super::ops::norm::Heads;
+use super::ops::{head, norm, swiglu};
+use super::tape::{Act, Axis, Matrix, Tape};
+use super::values::{tensor, values};
+use super::weights::Weights;
+use crate::error::Result;
+
+/// How rows see each other.
+pub(crate) enum Mode<'a> {
+    /// Packed sequences; nothing is kept.
+    Packed(Attention),
+    /// Packed prompts whose keys and values are kept, [sequence][layer].
+    Prefill(Attention, &'a mut [Vec<Cache>]),
+    /// One new row for each of these sequences.
+    Decode(Attention, Vec<&'a mut Vec<Cache>>),
+}
+
+impl Mode<'_> {
+    fn attention(&self) -> &Attention {
+        match self {
+            Mode::Packed(a) | Mode::Prefill(a, _) | Mode::Decode(a, _) => a,
+        }
+    }
+}
+
+/// One forward pass.
+pub(crate) struct Pass<'a> {
+    weights: &'a Weights,
+    eps: f32,
+    mode: Mode<'a>,
+    tape: Option<Tape>,
+    layer: usize,
+}
+
+impl<'a> Pass<'a> {
+    /// A pass over `weights`; with `record` it can be run backward.
+    pub(crate) fn new(weights: &'a Weights, eps: f64, mode: Mode<'a>, record: bool) -> Self {
+        Self { weights, eps: eps as f32, mode, tape: record.then(Tape::new), layer: 0 }
+    }
+
+    /// Tells which layer the next attention belongs to.
+    pub(crate) fn enter_layer(&mut self, layer: usize) {
+        self.layer = layer;
+    }
+
+    /// The tape, if this pass was recorded.
+    pub(crate) fn into_tape(self) -> Option<Tape> {
+        self.tape
+    }
+
+    fn parameter(&self, index: usize) -> Tensor {
+        self.weights.parameters()[index].tensor.clone()
+    }
+
+    fn node(
+        &mut self,
+        input: &Act,
+        output: Tensor,
+        backward: impl Fn(&Tensor, &mut dyn super::tape::Sink) -> Result<Tensor> + Send + Sync + 'static,
+    ) -> Act {
+        match &mut self.tape {
+            Some(tape) => tape.op(input, output, Box::new(backward)),
+            None => Tape::new().leaf(output),
+        }
+    }
+
+    /// Rows of the embedding, [T, D].
+    pub(crate) fn embed(&mut self, parameter: usize, tokens: &[u32]) -> Result<Act> {
+        let weight = self.parameter(parameter);
+        let width = weight.dim(1)?;
+        let w = values::<f32>(&weight)?;
+        let mut x = vec![0f32; tokens.len() * width];
+        for (row, &token) in x.chunks_exact_mut(width).zip(tokens) {
+            row.copy_from_slice(&w[token as usize * width..][..width]);
+        }
+        let x = tensor(x, (tokens.len(), width))?;
+        Ok(match &mut self.tape {
+            Some(tape) => tape.leaf(x),
+            None => Tape::new().leaf(x),
+        })
+    }
+
+    /// a + b.
+    pub(crate) fn add(&mut self, a: &Act, b: &Act) -> Result<Act> {
+        let sum = tensor(norm::add(&values(&a.tensor)?, &values(&b.tensor)?), a.tensor.shape())?;
+        Ok(match &mut self.tape {
+            Some(tape) => tape.add(a, b, sum),
+            None => Tape::new().leaf(sum),
+        })
+    }
+
+    /// x (mean x² + ε)^(-½) ∘ w, a row at a time.
+    pub(crate) fn rms_norm(&mut self, x: &Act, parameter: usize) -> Result<Act> {
+        let width = x.tensor.dim(1)?;
+        self.norm_heads(x, parameter, Heads::row(width), Axis::Tokens)
+    }
+
+    /// The same over scored rows.
+    pub(crate) fn rms_norm_scored(&mut self, x: &Act, parameter: usize) -> Result<Act> {
+        let width = x.tensor.dim(1)?;
+        self.norm_heads(x, parameter, Heads::row(width), Axis::Scored)
+    }
+
+    /// Normalises each head of the queries and of the keys in rows [q | k | v].
+    pub(crate) fn qk_norm(&mut self, qkv: &Act, q: usize, k: usize) -> Result<Act> {
+        let h = self.mode.attention().heads;
+        let part = |offset: usize, heads: usize| Heads { stride: h.stride(), offset, heads, width: h.width };
+        let normed = self.norm_heads(qkv, q, part(0, h.queries), Axis::Tokens)?;
+        self.norm_heads(&normed, k, part(h.queries * h.width, h.keys), Axis::Tokens)
+    }
+
+    fn norm_heads(&mut self, x: &Act, parameter: usize, heads: Heads, axis: Axis) -> Result<Act> {
+        let (weight, shape) = (self.parameter(parameter), x.tensor.shape().clone());
+        let input = x.tensor.clone();
+        let mut y = values::<f32>(&input)?.to_vec();
+        let r = norm::forward(&mut y, &values(&weight)?, self.eps, heads);
+        Ok(self.node(x, tensor(y, &shape)?, move |dy, sink| {
+            let (x, w) = (values::<f32>(&input)?, values::<f32>(&weight)?);
+            let mut dx = values::<f32>(dy)?.to_vec();
+            sink.sums(parameter, &norm::weight_sums(&dx, &x, &r, heads, sink.segments(axis)));
+            norm::backward(&mut dx, &x, &r, &w, heads);
+            tensor(dx, &shape)
+        }))
+    }
+
+    /// [x W₁ᵀ | x W₂ᵀ | …], [T, Σ out].
+    pub(crate) fn linear(&mut self, x: &Act, parameters: &[usize]) -> Result<Act> {
+        let (rows, width) = x.tensor.dims2()?;
+        let input = x.tensor.clone();
+        let weights: Vec<Tensor> = parameters.iter().map(|&p| self.parameter(p)).collect();
+        let outs = weights.iter().map(|w| Ok(w.dim(0)?)).collect::<Result<Vec<usize>>>()?;
+        let total: usize = outs.iter().sum();
+        let mut y = vec![0f32; rows * total];
+        {
+            let x = values::<f32>(&input)?;
+            let mut at = 0;
+            for (weight, &out) in weights.iter().zip(&outs) {
+                let w = values::<f32>(weight)?;
+                let dst = ViewMut::strided(&mut y[at..], rows, out, total);
+                let (a, b) = (View::new(&x, rows, width), View::new(&w, out, width).t());
+                gemm(dst, Into::Overwrite, 1.0, a, b, Threads::All);
+                at += out;
+            }
+        }
+        let parameters = parameters.to_vec();
+        Ok(self.node(x, tensor(y, (rows, total))?, move |dy, sink| {
+            let (x, dy) = (values::<f32>(&input)?, values::<f32>(dy)?);
+            let mut dx = vec![0f32; rows * width];
+            let mut at = 0;
+            for ((weight, &out), &parameter) in weights.iter().zip(&outs).zip(&parameters) {
+                let w = values::<f32>(weight)?;
+                let dy = View::strided(&dy[at..], rows, out, total);
+                let into = if at == 0 { Into::Overwrite } else { Into::Add };
+                let dst = ViewMut::new(&mut dx, rows, width);
+                gemm(dst, into, 1.0, dy, View::new(&w, out, width), Threads::All);
+                let x = Matrix(View::new(&x, rows, width));
+                sink.product(parameter, 0, Matrix(dy), x, Axis::Tokens);
+                at += out;
+            }
+            tensor(dx, (rows, width))
+        }))
+    }
+
+    /// silu(gate) ∘ up of rows [gate | up].
+    pub(crate) fn swiglu(&mut self, x: &Act) -> Result<Act> {
+        let (rows, both) = x.tensor.dims2()?;
+        let width = both / 2;
+        let input = x.tensor.clone();
+        let y = swiglu::forward(&values(&input)?, width);
+        Ok(self.node(x, tensor(y, (rows, width))?, move |dy, _| {
+            tensor(swiglu::backward(&values(&input)?, &values(dy)?, width), (rows, both))
+        }))
+    }
+
+    /// Attention of rows [q | k | v], [T, q d].
+    pub(crate) fn attention(&mut self, qkv: &Act) -> Result<Act> {
+        let (rows, stride) = qkv.tensor.dims2()?;
+        let input = qkv.tensor.clone();
+        let x = values::<f32>(&input)?;
+        let layer = self.layer;
+        let attention = match &mut self.mode {
+            Mode::Packed(attention) => attention.clone(),
+            Mode::Prefill(attention, caches) => {
+                for (spans, cache) in attention.groups.iter().zip(caches.iter_mut()) {
+                    for row in spans.iter().flat_map(|span| span.rows.clone()) {
+                        let position = attention.positions[row];
+                        let row = &x[row * stride..][..stride];
+                        cache[layer].push(attention.heads, &attention.rotation, position, row);
+                    }
+                }
+                attention.clone()
+            }
+            Mode::Decode(attention, caches) => {
+                use rayon::prelude::*;
+                let (heads, rotation) = (attention.heads, &attention.rotation);
+                let width = heads.queries * heads.width;
+                let mut out = vec![0f32; rows * width];
+                let tasks = out.par_chunks_exact_mut(width).zip(caches.par_iter_mut()).enumerate();
+                tasks.for_each(|(i, (out, cache))| {
+                    let (position, row) = (attention.positions[i], &x[i * stride..][..stride]);
+                    cache[layer].push(heads, rotation, position, row);
+                    cache[layer].attend(heads, rotation, position, row, out);
+                });
+                return Ok(Tape::new().leaf(tensor(out, (rows, width))?));
+            }
+        };
+        let (y, lse) = attention.forward(&x);
+        drop(x);
+        let width = attention.heads.queries * attention.heads.width;
+        let y = tensor(y, (rows, width))?;
+        let output = y.clone();
+        let lse = Arc::new(lse);
+        Ok(self.node(qkv, y, move |dy, _| {
+            let (x, y) = (values::<f32>(&input)?, values::<f32>(&output)?);
+            tensor(attention.backward(&x, &y, &lse, &values(dy)?), (rows, stride))
+        }))
+    }
+
+    /// The rows that predict something, [N, D]; a row may predict several tokens.
+    pub(crate) fn gather(&mut self, x: &Act, rows: &[u32]) -> Result<Act> {
+        let (total, width) = x.tensor.dims2()?;
+        let mut y = vec![0f32; rows.len() * width];
+        {
+            let x = values::<f32>(&x.tensor)?;
+            for (y, &row) in y.chunks_exact_mut(width).zip(rows) {
+                y.copy_from_slice(&x[row as usize * width..][..width]);
+            }
+        }
+        let indices = rows.to_vec();
+        Ok(self.node(x, tensor(y, (rows.len(), width))?, move |dy, _| {
+            let dy = values::<f32>(dy)?;
+            let mut dx = vec![0f32; total * width];
+            for (dy, &row) in dy.chunks_exact(width).zip(&indices) {
+                let dx = &mut dx[row as usize * width..][..width];
+                dx.iter_mut().zip(dy).for_each(|(x, y)| *x += y);
+            }
+            tensor(dx, (total, width))
+        }))
+    }
+
+    /// log π(target) a row, [N]; the seed of the backward is the gradient of these.
+    pub(crate) fn log_probs(&mut self, x: &Act, parameter: usize, targets: &[u32]) -> Result<Act> {
+        let (rows, width) = x.tensor.dims2()?;
+        let (input, weight, targets) = (x.tensor.clone(), self.parameter(parameter), targets.to_vec());
+        let (log_probs, lse) = head::forward(&values(&input)?, &values(&weight)?, &targets, width);
+        Ok(self.node(x, tensor(log_probs, rows)?, move |seeds, sink| {
+            let x = values::<f32>(&input)?;
+            let rows_of_x = Matrix(View::new(&x, rows, width));
+            let block = |first: usize, g: View| {
+                sink.product(parameter, first, Matrix(g), rows_of_x, Axis::Scored);
+            };
+            let dx = head::backward(&x, &values(&weight)?, &targets, width, &lse, &values(seeds)?, block);
+            tensor(dx, (rows, width))
+        }))
+    }
+
+    /// Logits over the vocabulary, [rows, V]: for generation only.
+    pub(crate) fn logits(&mut self, x: &Act, parameter: usize) -> Result<Tensor> {
+        Ok(self.linear(x, &[parameter])?.tensor)
+    }
+}

@@ -1,0 +1,143 @@
+//! A tape of its own: one forward, then a backward whose parameter gradients go wherever the caller wants.
+//!
+//! candle's autograd would compute one gradient row a backward. Here the backward carries one seed for all
+//! objectives, and hands each operation's inputs and output gradients to a [`Sink`], which weighs them apart by
+//! segment: m rows for the price of one activation backward.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+
+use super::ops::gemm::View;
+use super::values::{tensor, values};
+use crate::error::{Error, Result};
+
+/// Which rows an operation worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Axis {
+    /// Token rows, [T].
+    Tokens,
+    /// Scored positions, [N].
+    Scored,
+}
+
+/// Receives what the backward learns about parameters.
+///
+/// Rows of an operation fall into segments that share nothing; for every segment the sink sees the gradient
+/// under the seed, and combines those as it likes.
+pub trait Sink {
+    /// The segments, as ranges of rows along `axis`, [K].
+    fn segments(&self, axis: Axis) -> &[Range<usize>];
+
+    /// y = x Wᵀ, W from row `first_row` of the parameter: the gradient of a segment is dyᵀ x over its rows.
+    fn product(&mut self, parameter: usize, first_row: usize, dy: Matrix, x: Matrix, axis: Axis);
+
+    /// The gradient of each segment as computed by the operation, [K, numel].
+    fn sums(&mut self, parameter: usize, sums: &[f32]);
+
+    /// y = W[token]: the gradient of a segment is its rows of dy added up by token.
+    fn embedding(&mut self, parameter: usize, tokens: &[u32], dy: &[f32]);
+}
+
+/// Rows of an operation, as a strided view.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a>(pub(crate) View<'a>);
+
+/// The gradient of an operation's input from that of its output; parameter gradients go to the sink.
+pub(crate) type Backward = Box<dyn Fn(&Tensor, &mut dyn Sink) -> Result<Tensor> + Send + Sync>;
+
+/// An activation and its place on the tape.
+#[derive(Clone)]
+pub(crate) struct Act {
+    pub(crate) tensor: Tensor,
+    id: usize,
+}
+
+enum Step {
+    Op { input: usize, output: usize, backward: Backward },
+    Add { a: usize, b: usize, output: usize },
+}
+
+/// The operations of one forward pass.
+pub(crate) struct Tape {
+    steps: Vec<Step>,
+    nodes: usize,
+}
+
+impl Tape {
+    pub(crate) fn new() -> Self {
+        Self { steps: Vec::new(), nodes: 0 }
+    }
+
+    /// An input, node 0.
+    pub(crate) fn leaf(&mut self, tensor: Tensor) -> Act {
+        self.node(tensor)
+    }
+
+    fn node(&mut self, tensor: Tensor) -> Act {
+        self.nodes += 1;
+        Act { tensor, id: self.nodes - 1 }
+    }
+
+    pub(crate) fn op(&mut self, input: &Act, output: Tensor, backward: Backward) -> Act {
+        let output = self.node(output);
+        self.steps.push(Step::Op { input: input.id, output: output.id, backward });
+        output
+    }
+
+    pub(crate) fn add(&mut self, a: &Act, b: &Act, sum: Tensor) -> Act {
+        let output = self.node(sum);
+        self.steps.push(Step::Add { a: a.id, b: b.id, output: output.id });
+        output
+    }
+
+    /// The gradient of node 0 for `seed` at `output`. With `keep` the tape can be run again; without, each
+    /// operation frees what it saved.
+    pub(crate) fn backward(
+        &mut self,
+        output: &Act,
+        seed: Tensor,
+        sink: &mut dyn Sink,
+        keep: bool,
+    ) -> Result<Tensor> {
+        let mut gradients: Vec<Option<Tensor>> = vec![None; self.nodes];
+        gradients[output.id] = Some(seed);
+        if keep {
+            for step in self.steps.iter().rev() {
+                Self::back(step, &mut gradients, sink)?;
+            }
+        } else {
+            while let Some(step) = self.steps.pop() {
+                Self::back(&step, &mut gradients, sink)?;
+            }
+        }
+        gradients[0].take().ok_or_else(|| Error::internal("the tape's input was not reached"))
+    }
+
+    fn back(step: &Step, gradients: &mut [Option<Tensor>], sink: &mut dyn Sink) -> Result<()> {
+        match step {
+            Step::Op { input, output, backward } => {
+                let Some(dy) = gradients[*output].take() else { return Ok(()) };
+                let dx = backward(&dy, sink)?;
+                drop(dy);
+                put(&mut gradients[*input], dx)
+            }
+            Step::Add { a, b, output } => {
+                let Some(dy) = gradients[*output].take() else { return Ok(()) };
+                put(&mut gradients[*a], dy.clone())?;
+                put(&mut gradients[*b], dy)
+            }
+        }
+    }
+}
+
+fn put(slot: &mut Option<Tensor>, gradient: Tensor) -> Result<()> {
+    *slot = Some(match slot.take() {
+        None => gradient,
+        Some(present) => {
+            let sum = super::ops::norm::add(&values(&present)?, &values(&gradient)?);
+            tensor(sum, gradient.shape())?
+        }
+    });
+    Ok(())
+}
