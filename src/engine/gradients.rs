@@ -1,13 +1,14 @@
 //! m gradient rows over all parameters, and the algebra on them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
 use crate::model::ParameterSpace;
+use crate::model::values::{Values, values};
 
 /// Scalars that one task of a reduction works on; fixed, so that sums do not depend on the thread count.
 const BLOCK: usize = 1 << 16;
@@ -22,6 +23,7 @@ pub struct Gradients {
     rows: Tensor, // [m, P]
     losses: Arc<Vec<f64>>,
     terms: usize,
+    gramian: Arc<OnceLock<Matrix>>,
 }
 
 /// One vector over all parameters, [P]. Copies share the values.
@@ -52,7 +54,7 @@ impl Gradients {
                 losses.len()
             )));
         }
-        Ok(Self { names, space, rows, losses: Arc::new(losses), terms })
+        Ok(Self { names, space, rows, losses: Arc::new(losses), terms, gramian: Arc::default() })
     }
 
     /// Rows given as plain numbers, kept in f64: the same methods work on paper examples.
@@ -132,7 +134,11 @@ impl Gradients {
     /// # Errors
     /// A device that holds the rows and fails.
     pub fn gramian(&self) -> Result<Matrix> {
-        self.gramian_over(std::slice::from_ref(&(0..self.space.size())))
+        if let Some(h) = self.gramian.get() {
+            return Ok(h.clone());
+        }
+        let h = self.gramian_over(&[0..self.space.size()])?;
+        Ok(self.gramian.get_or_init(|| h).clone())
     }
 
     /// The Gramian of the scalars in `ranges` alone: that of a layer, a module kind or a parameter.
@@ -378,47 +384,10 @@ enum Slice<'a> {
     F64(Values<'a, f64>),
 }
 
-struct Values<'a, T> {
-    storage: Box<dyn std::ops::Deref<Target = Storage> + 'a>,
-    range: std::ops::Range<usize>,
-    read: fn(&CpuStorage) -> Option<&[T]>,
-}
-
-impl<T> std::ops::Deref for Values<'_, T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        match &**self.storage {
-            Storage::Cpu(storage) => (self.read)(storage).map_or(&[], |x| &x[self.range.clone()]),
-            _ => &[],
-        }
-    }
-}
-
 fn slice(tensor: &Tensor) -> Result<Slice<'_>> {
-    let (storage, layout) = tensor.storage_and_layout();
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        return Err(Error::internal("gradient values are not contiguous"));
-    };
-    if !matches!(&*storage, Storage::Cpu(_)) {
-        return Err(Error::internal("gradient values are not on the CPU"));
-    }
-    let (range, storage) = (start..end, Box::new(storage));
     match tensor.dtype() {
-        DType::F32 => {
-            let read: fn(&CpuStorage) -> Option<&[f32]> = |s| match s {
-                CpuStorage::F32(x) => Some(x),
-                _ => None,
-            };
-            Ok(Slice::F32(Values { storage, range, read }))
-        }
-        DType::F64 => {
-            let read: fn(&CpuStorage) -> Option<&[f64]> = |s| match s {
-                CpuStorage::F64(x) => Some(x),
-                _ => None,
-            };
-            Ok(Slice::F64(Values { storage, range, read }))
-        }
+        DType::F32 => Ok(Slice::F32(values(tensor)?)),
+        DType::F64 => Ok(Slice::F64(values(tensor)?)),
         other => Err(Error::internal(format!("gradient values of type {other:?}"))),
     }
 }

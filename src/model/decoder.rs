@@ -73,11 +73,7 @@ impl Model {
         Ok((log_probs, recorded))
     }
 
-    pub(crate) fn attention(
-        &self,
-        groups: Vec<Vec<crate::data::Span>>,
-        positions: Vec<u32>,
-    ) -> Attention {
+    pub(crate) fn attention(&self, groups: Vec<Vec<crate::data::Span>>, positions: Vec<u32>) -> Attention {
         let config = self.config();
         let heads = Heads { queries: config.heads, keys: config.kv_heads, width: config.head_dim };
         let needed = positions.iter().max().map_or(0, |&p| p as usize + 1);
@@ -125,16 +121,19 @@ pub(crate) fn check(config: &Config, tokens: &[u32], positions: &[u32]) -> Resul
     }
     if let Some(&position) = positions.iter().max().filter(|&&p| p as usize >= config.context) {
         let (needed, context) = (position as usize + 1, config.context);
-        return Err(Error::new(format!("a sequence of {needed} tokens, but the model's context is {context}"))
-            .help("leave the row out, or shorten it"));
+        return Err(Error::new(format!(
+            "a sequence of {needed} tokens, but the model's context is {context}"
+        ))
+        .help("leave the row out, or shorten it"));
     }
     Ok(())
 }
 
 fn not_finite(weights: &Weights, target: u32) -> Error {
-    let bad = weights.parameters().iter().find(|p| {
-        values::<f32>(&p.tensor).is_ok_and(|values| values.iter().any(|value| !value.is_finite()))
-    });
+    let bad = weights
+        .parameters()
+        .iter()
+        .find(|p| values::<f32>(&p.tensor).is_ok_and(|values| values.iter().any(|value| !value.is_finite())));
     let error = Error::new(format!("the log-prob of token {target} is not finite"));
     match bad {
         Some(p) => error

@@ -3,6 +3,11 @@
 use serde_json::json;
 
 use super::config::{Keys, Particular};
+use super::layers;
+use super::layout::LayerParams;
+use super::pass::Pass;
+use super::tape::Act;
+use crate::error::Result;
 
 /// What config.json says in the way of this family; absent values as in transformers' `LlamaConfig`.
 pub(super) fn read(keys: &mut Keys, hidden: usize, heads: usize) -> Particular {
@@ -14,4 +19,11 @@ pub(super) fn read(keys: &mut Keys, hidden: usize, heads: usize) -> Particular {
         head_dim: keys.size_or("head_dim", hidden.checked_div(heads).unwrap_or(0)),
         context: 2048,
     }
+}
+
+/// One layer: attention, then the gated layer, each on a residual.
+pub(super) fn layer(pass: &mut Pass, x: &Act, l: &LayerParams) -> Result<Act> {
+    let qkv = layers::project(pass, x, l)?;
+    let x = layers::attend(pass, x, &qkv, l)?;
+    layers::mlp(pass, &x, l)
 }

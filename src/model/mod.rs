@@ -2,19 +2,28 @@
 //! generation, saving.
 
 mod config;
+mod decoder;
+mod layers;
 mod layout;
 mod llama;
 mod load;
+pub(crate) mod ops;
+mod pass;
 mod qwen3;
+mod rope;
+mod tape;
+pub(crate) mod values;
 mod weights;
 
 pub use config::{Config, Family, Llama3Scaling, Rope};
+pub use decoder::Recorded;
 pub use layout::{LayerParams, Layout, parameters};
 pub use load::read_weights;
+pub use tape::{Axis, Matrix, Sink};
 pub use weights::{Parameter, ParameterSpace, Weights};
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
 
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
@@ -31,6 +40,9 @@ struct Inner {
     tokenizer: Arc<Tokenizer>,
     weights: RwLock<Arc<Weights>>,
     version: AtomicU64,
+    differentiated: AtomicBool,
+    /// Rotary angles of the positions met so far.
+    rotation: Mutex<Arc<ops::attention::Rotation>>,
 }
 
 impl Model {
@@ -41,6 +53,8 @@ impl Model {
             tokenizer,
             weights: RwLock::new(Arc::new(weights)),
             version: AtomicU64::new(0),
+            differentiated: AtomicBool::new(false),
+            rotation: Mutex::default(),
         }))
     }
 
@@ -64,6 +78,16 @@ impl Model {
         self.0.version.load(Ordering::Acquire)
     }
 
+    /// temp
+    pub fn fingerprint(&self) -> Result<String> {
+        Ok(String::new())
+    }
+
+    /// Set once a backward has reached every tensor.
+    pub(crate) fn differentiated(&self) -> &AtomicBool {
+        &self.0.differentiated
+    }
+
     /// A copy that keeps the present weights.
     pub fn frozen(&self) -> Self {
         Self(Arc::new(Inner {
@@ -71,6 +95,8 @@ impl Model {
             tokenizer: self.tokenizer().clone(),
             weights: RwLock::new(self.weights()),
             version: AtomicU64::new(0),
+            differentiated: AtomicBool::new(false),
+            rotation: Mutex::default(),
         }))
     }
 

@@ -186,7 +186,8 @@ impl<'a> Pass<'a> {
     pub(crate) fn attention(&mut self, qkv: &Act) -> Result<Act> {
         let (rows, stride) = qkv.tensor.dims2()?;
         let input = qkv.tensor.clone();
-        let x = values::<f32>(&input)?;
+        let guard = values::<f32>(&input)?;
+        let x: &[f32] = &guard;
         let layer = self.layer;
         let attention = match &mut self.mode {
             Mode::Packed(attention) => attention.clone(),
@@ -214,8 +215,8 @@ impl<'a> Pass<'a> {
                 return Ok(Tape::new().leaf(tensor(out, (rows, width))?));
             }
         };
-        let (y, lse) = attention.forward(&x);
-        drop(x);
+        let (y, lse) = attention.forward(x);
+        drop(guard);
         let width = attention.heads.queries * attention.heads.width;
         let y = tensor(y, (rows, width))?;
         let output = y.clone();

@@ -35,7 +35,10 @@ pub(crate) fn values<T: WithDType>(tensor: &Tensor) -> Result<Values<'_, T>> {
         (tensor.dtype() == T::DTYPE, &*storage, layout.contiguous_offsets())
     else {
         let found = (tensor.dtype(), tensor.device().location());
-        return Err(Error::internal(format!("expected contiguous {:?} on the CPU, found {found:?}", T::DTYPE)));
+        return Err(Error::internal(format!(
+            "expected contiguous {:?} on the CPU, found {found:?}",
+            T::DTYPE
+        )));
     };
     Ok(Values { storage: Box::new(storage), range: start..end, read })
 }

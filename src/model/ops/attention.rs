@@ -218,7 +218,14 @@ impl Attention {
                 gemm(dst, Into::Overwrite, 1.0, a, b, Threads::One);
                 if prefix > 0 {
                     let dst = ViewMut::strided(&mut out[at..], block.len(), d, width);
-                    gemm(dst, Into::Add, 1.0, weights.cols(0..prefix), values(span.prefix.clone()), Threads::One);
+                    gemm(
+                        dst,
+                        Into::Add,
+                        1.0,
+                        weights.cols(0..prefix),
+                        values(span.prefix.clone()),
+                        Threads::One,
+                    );
                 }
             }
         }
@@ -283,7 +290,8 @@ impl Attention {
                 let values = |rows: Range<usize>| {
                     View::strided(&qkv[rows.start * h.stride() + h.value(kv)..], rows.len(), d, h.stride())
                 };
-                let dy = View::strided(&dout[block.start * out_stride + head * d..], block.len(), d, out_stride);
+                let dy =
+                    View::strided(&dout[block.start * out_stride + head * d..], block.len(), d, out_stride);
                 if prefix > 0 {
                     let dst = ViewMut::strided(&mut dscores, block.len(), prefix, seen_width);
                     gemm(dst, Into::Overwrite, 1.0, dy, values(span.prefix.clone()).t(), Threads::One);
@@ -378,7 +386,14 @@ impl Cache {
     }
 
     /// Attention of one row over all positions held, [q d].
-    pub(crate) fn attend(&self, heads: Heads, rotation: &Rotation, position: u32, row: &[f32], out: &mut [f32]) {
+    pub(crate) fn attend(
+        &self,
+        heads: Heads,
+        rotation: &Rotation,
+        position: u32,
+        row: &[f32],
+        out: &mut [f32],
+    ) {
         dispatch(
             #[inline(always)]
             || {

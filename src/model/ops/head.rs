@@ -34,7 +34,8 @@ pub(crate) fn forward(x: &[f32], head: &[f32], targets: &[u32], width: usize) ->
         let dst = ViewMut::new(&mut logits, rows, n);
         gemm(dst, Into::Overwrite, 1.0, View::new(x, rows, width), w.t(), Threads::All);
         let task = rows_per_task(rows);
-        let tasks = logits.par_chunks_mut(task * n).zip(state.par_chunks_mut(task)).zip(targets.par_chunks(task));
+        let tasks =
+            logits.par_chunks_mut(task * n).zip(state.par_chunks_mut(task)).zip(targets.par_chunks(task));
         tasks.for_each(|((logits, state), targets)| {
             dispatch(
                 #[inline(always)]

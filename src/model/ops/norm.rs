@@ -78,13 +78,7 @@ pub(crate) fn backward(dy: &mut [f32], x: &[f32], r: &[f32], w: &[f32], h: Heads
 }
 
 /// Per segment Σ over its rows and heads of dy ∘ x r: the gradient of w before weighting, [K, width].
-pub(crate) fn weight_sums(
-    dy: &[f32],
-    x: &[f32],
-    r: &[f32],
-    h: Heads,
-    segments: &[Range<usize>],
-) -> Vec<f32> {
+pub(crate) fn weight_sums(dy: &[f32], x: &[f32], r: &[f32], h: Heads, segments: &[Range<usize>]) -> Vec<f32> {
     let mut sums = vec![0f32; segments.len() * h.width];
     sums.par_chunks_mut(h.width).zip(segments).for_each(|(sum, rows)| {
         dispatch(

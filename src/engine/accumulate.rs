@@ -1,0 +1,156 @@
+//! m gradient rows from one activation backward.
+//!
+//! Segment k leaves h_k, its gradient under the seed; the gradient of objective i is gᵢ = Σₖ U[i,k] h_k. Each
+//! h_k exists only as a tile in cache: the products of a few segments, then m combinations, then the next tile.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::model::ops::gemm::{Into, Threads, View, ViewMut, gemm};
+use crate::model::ops::simd::{axpy, combine, dispatch};
+use crate::model::{Axis, Matrix, ParameterSpace, Sink};
+
+/// Rows of a weight in one tile.
+const TILE_ROWS: usize = 96;
+/// Segments whose products share a tile's scratch.
+const SEGMENTS: usize = 8;
+/// Scalars of the scratch of one tile: half a MiB, so that it stays in the second-level cache.
+const SCRATCH: usize = 1 << 17;
+
+/// Adds up the m rows of a Jacobian, [m, P].
+pub(crate) struct Accumulator {
+    space: Arc<ParameterSpace>,
+    rows: Vec<f32>, // [m, P]
+    u: Vec<f32>,    // [m, K]
+    tokens: Vec<Range<usize>>,
+    scored: Vec<Range<usize>>,
+}
+
+impl Accumulator {
+    /// Rows of zeros.
+    pub(crate) fn new(space: Arc<ParameterSpace>, m: usize) -> Self {
+        let rows = vec![0f32; m * space.size()];
+        Self { space, rows, u: Vec::new(), tokens: Vec::new(), scored: Vec::new() }
+    }
+
+    /// Sets the segments of the next backward, and how each objective weighs them: `u` [m, K].
+    pub(crate) fn weigh(&mut self, u: Vec<f32>, tokens: Vec<Range<usize>>, scored: Vec<Range<usize>>) {
+        (self.u, self.tokens, self.scored) = (u, tokens, scored);
+    }
+
+    /// The rows, [m, P].
+    pub(crate) fn into_rows(self) -> Vec<f32> {
+        self.rows
+    }
+
+    /// The m rows of one parameter.
+    fn parameter<'a>(
+        rows: &'a mut [f32],
+        space: &ParameterSpace,
+        index: usize,
+    ) -> impl Iterator<Item = &'a mut [f32]> {
+        let range = space.offsets[index]..space.offsets[index + 1];
+        rows.chunks_mut(space.size().max(1)).map(move |row| &mut row[range.clone()])
+    }
+}
+
+impl Sink for Accumulator {
+    fn segments(&self, axis: Axis) -> &[Range<usize>] {
+        match axis {
+            Axis::Tokens => &self.tokens,
+            Axis::Scored => &self.scored,
+        }
+    }
+
+    fn product(&mut self, parameter: usize, first_row: usize, dy: Matrix, x: Matrix, axis: Axis) {
+        let (dy, x): (View, View) = (dy.0, x.0);
+        let (out, width) = (dy.width(), x.width());
+        let segments = match axis {
+            Axis::Tokens => &self.tokens,
+            Axis::Scored => &self.scored,
+        };
+        let destination = first_row * width..(first_row + out) * width;
+        let rows = Self::parameter(&mut self.rows, &self.space, parameter);
+        let mut targets: Vec<&mut [f32]> = rows.map(|row| &mut row[destination.clone()]).collect();
+        if let ([target], [u]) = (&mut targets[..], &self.u[..]) {
+            gemm(ViewMut::new(target, out, width), Into::Add, *u, dy.t(), x, Threads::All);
+            return;
+        }
+
+        let (k, u) = (segments.len(), &self.u);
+        let together = k.min(SEGMENTS);
+        let tile_rows = out.min(TILE_ROWS);
+        let tile_cols = (SCRATCH / (together * tile_rows)).max(64).min(width);
+        // the rows of a tile are contiguous in each of the m targets, so tiles can be handed out safely
+        let mut tiles: Vec<Vec<&mut [f32]>> = (0..out.div_ceil(tile_rows)).map(|_| Vec::new()).collect();
+        for target in targets {
+            for (tile, part) in tiles.iter_mut().zip(target.chunks_mut(tile_rows * width)) {
+                tile.push(part);
+            }
+        }
+        tiles.par_iter_mut().enumerate().with_max_len(1).for_each_init(
+            || vec![0f32; together * tile_rows * tile_cols],
+            |scratch, (tile, targets)| {
+                let rows = tile * tile_rows..((tile + 1) * tile_rows).min(out);
+                for cols in (0..width).step_by(tile_cols).map(|c| c..(c + tile_cols).min(width)) {
+                    let size = rows.len() * cols.len();
+                    for batch in (0..k).step_by(together).map(|s| s..(s + together).min(k)) {
+                        for (slot, segment) in batch.clone().enumerate() {
+                            let range = segments[segment].clone();
+                            let dy = dy.rows(range.clone()).cols(rows.clone()).t();
+                            let x = x.rows(range).cols(cols.clone());
+                            let dst = &mut scratch[slot * size..][..size];
+                            let dst = ViewMut::new(dst, rows.len(), cols.len());
+                            gemm(dst, Into::Overwrite, 1.0, dy, x, Threads::One);
+                        }
+                        dispatch(
+                            #[inline(always)]
+                            || {
+                                for (i, target) in targets.iter_mut().enumerate() {
+                                    let u = &u[i * k..][batch.clone()];
+                                    for row in 0..rows.len() {
+                                        let at = row * cols.len();
+                                        let target = &mut target[row * width..][cols.clone()];
+                                        combine(target, u, |s| &scratch[s * size + at..][..cols.len()]);
+                                    }
+                                }
+                            },
+                        );
+                    }
+                }
+            },
+        );
+    }
+
+    fn sums(&mut self, parameter: usize, sums: &[f32]) {
+        let k = self.tokens.len();
+        let width = sums.len() / k.max(1);
+        let (u, rows) = (&self.u, Self::parameter(&mut self.rows, &self.space, parameter));
+        for (row, u) in rows.zip(u.chunks_exact(k)) {
+            for (sum, &u) in sums.chunks_exact(width).zip(u) {
+                axpy(u, sum, row);
+            }
+        }
+    }
+
+    fn embedding(&mut self, parameter: usize, tokens: &[u32], dy: &[f32]) {
+        let width = dy.len() / tokens.len().max(1);
+        let (k, u, segments) = (self.tokens.len(), &self.u, &self.tokens);
+        let rows: Vec<&mut [f32]> = Self::parameter(&mut self.rows, &self.space, parameter).collect();
+        rows.into_par_iter().zip(u.par_chunks_exact(k)).for_each(|(row, u)| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (segment, &u) in segments.iter().zip(u) {
+                        for t in segment.clone() {
+                            let row = &mut row[tokens[t] as usize * width..][..width];
+                            axpy(u, &dy[t * width..][..width], row);
+                        }
+                    }
+                },
+            );
+        });
+    }
+}

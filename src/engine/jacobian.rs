@@ -1,0 +1,191 @@
+//! Losses → log-probs → parameters, for all objectives at once.
+//!
+//! The losses are differentiated by the log-probs on tiny tensors: C = ∂L/∂log π, [m, N]. The rows of a
+//! segment's block of C are then written as C = Σ_q u_q v_qᵀ with as few terms Q as they have rank, and the
+//! tape is run backward once a term, with the seeds v_q, for all objectives (see [`super::accumulate`]). DPO
+//! and every other loss of the difference of two responses has Q = 1.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::accumulate::Accumulator;
+use super::gradients::Gradients;
+use super::log_probs::LogProbs;
+use crate::data::Packed;
+use crate::error::{Error, Place, Result};
+use crate::model::values::{tensor, values};
+use crate::model::{Model, ParameterSpace};
+
+/// A block of cotangents counts as explained when what is left of each row is below this share of the row.
+const RANK_TOLERANCE: f64 = 1e-6;
+
+/// Row i is the gradient of `losses[i]`, a scalar of the graph over `log_probs`, by all parameters.
+///
+/// # Errors
+/// Log-probs that are older than the weights; a loss that is not a finite scalar, or whose derivative is not
+/// finite; a gradient that is not finite, with the tensor; and, the first time a model is differentiated, a
+/// trainable tensor that no objective reaches.
+pub fn jacobian(names: Arc<Vec<String>>, losses: &[Tensor], log_probs: &LogProbs) -> Result<Gradients> {
+    if !log_probs.is_current() {
+        return Err(Error::new("the log-probs are older than the weights: a step was taken since")
+            .help("call `policy.log_probs(batch)` again after `optimizer.step`"));
+    }
+    if losses.is_empty() {
+        return Err(Error::new("no loss to differentiate").help("return one loss an objective"));
+    }
+    let m = losses.len();
+    let values =
+        names.iter().zip(losses).map(|(name, loss)| scalar(name, loss)).collect::<Result<Vec<f64>>>()?;
+    let cotangents =
+        names.iter().zip(losses).map(|(n, l)| cotangent(n, l, log_probs)).collect::<Result<Vec<_>>>()?;
+
+    let model = &log_probs.model;
+    let space = model.weights().space().clone();
+    let mut rows = Accumulator::new(space.clone(), m);
+    let mut kept = log_probs.recorded.lock().unwrap_or_else(|p| p.into_inner()).take();
+    let mut terms = 1;
+    let mut offset = 0;
+    for (i, pack) in log_probs.packs.iter().enumerate() {
+        let n = pack.targets.len();
+        let c: Vec<&[f64]> = cotangents.iter().map(|row| &row[offset..offset + n]).collect();
+        offset += n;
+        let parts = factor(pack, &c);
+        terms = terms.max(parts.len());
+        let mut recorded = match &mut kept {
+            Some(kept) if i < kept.len() => kept.remove(0),
+            _ => model.record(pack)?.1,
+        };
+        let last = parts.len() - 1;
+        for (q, part) in parts.into_iter().enumerate() {
+            let segments = |scored: bool| {
+                let range = |s: &crate::data::Segment| if scored { s.scored.clone() } else { s.rows.clone() };
+                if m == 1 {
+                    vec![if scored { 0..n } else { 0..pack.len() }]
+                } else {
+                    pack.segments.iter().map(range).collect()
+                }
+            };
+            rows.weigh(part.u, segments(false), segments(true));
+            recorded.backward(part.seeds, &mut rows, q < last)?;
+        }
+    }
+
+    let rows = tensor(rows.into_rows(), (m, space.size()))?;
+    let gradients = Gradients::new(names, space, rows, values, terms)?;
+    let h = gradients.gramian()?;
+    if (0..m).any(|i| !h[(i, i)].is_finite()) {
+        gradients.check_finite()?;
+        return Err(Error::new("the squared norm of a gradient overflows").help("scale the losses down"));
+    }
+    if cotangents.iter().flatten().any(|&c| c != 0.0) && model.first_backward() {
+        check_alive(&gradients).inspect_err(|_| model.forget_backward())?;
+    }
+    Ok(gradients)
+}
+
+/// Seeds [N] and row weights [m, K] of one activation backward.
+struct Part {
+    seeds: Vec<f32>,
+    u: Vec<f32>,
+}
+
+/// C = Σ_q u_q v_qᵀ segment by segment: pivoted Gram-Schmidt on the rows.
+fn factor(pack: &Packed, c: &[&[f64]]) -> Vec<Part> {
+    let (m, k, n) = (c.len(), pack.segments.len(), pack.targets.len());
+    if let [row] = c {
+        return vec![Part { seeds: row.iter().map(|&x| x as f32).collect(), u: vec![1.0] }];
+    }
+    let empty = || Part { seeds: vec![0.0; n], u: vec![0.0; m * k] };
+    let mut parts = vec![empty()];
+    for (segment, scored) in pack.segments.iter().map(|s| s.scored.clone()).enumerate() {
+        let mut rest: Vec<Vec<f64>> = c.iter().map(|row| row[scored.clone()].to_vec()).collect();
+        let norm = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let full: Vec<f64> = rest.iter().map(|row| norm(row)).collect();
+        for q in 0..m {
+            // the share of each row that is still unexplained decides, so that a small objective counts too
+            let share = |i: usize| if full[i] > 0.0 { norm(&rest[i]) / full[i] } else { 0.0 };
+            let Some(pivot) = (0..m).max_by(|&a, &b| share(a).total_cmp(&share(b)).then(b.cmp(&a))) else {
+                break;
+            };
+            if share(pivot) <= RANK_TOLERANCE {
+                break;
+            }
+            if parts.len() == q {
+                parts.push(empty());
+            }
+            let top = rest[pivot].iter().fold(0f64, |a, x| a.max(x.abs()));
+            let v: Vec<f64> = rest[pivot].iter().map(|x| x / top).collect();
+            let square: f64 = v.iter().map(|x| x * x).sum();
+            for (i, row) in rest.iter_mut().enumerate() {
+                let u = row.iter().zip(&v).map(|(x, v)| x * v).sum::<f64>() / square;
+                row.iter_mut().zip(&v).for_each(|(x, v)| *x -= u * v);
+                parts[q].u[i * k + segment] = u as f32;
+            }
+            for (seed, v) in parts[q].seeds[scored.clone()].iter_mut().zip(&v) {
+                *seed = *v as f32;
+            }
+        }
+    }
+    parts
+}
+
+fn scalar(name: &str, loss: &Tensor) -> Result<f64> {
+    if loss.elem_count() != 1 {
+        return Err(Error::new(format!(
+            "loss of `{name}` is a tensor {:?}, expected one number",
+            loss.dims()
+        ))
+        .help("end the loss with `batch.mean(name, values)` or `mean(values)`"));
+    }
+    let value = loss.flatten_all()?.to_vec1::<f64>()?[0];
+    if !value.is_finite() {
+        return Err(Error::new(format!("loss of `{name}` is `{value}`"))
+            .help("lower the learning rate or beta, or look for a logarithm or a division in the loss"));
+    }
+    Ok(value)
+}
+
+/// ∂loss/∂log π, [N]; zeros for a loss that does not depend on it.
+fn cotangent(name: &str, loss: &Tensor, log_probs: &LogProbs) -> Result<Vec<f64>> {
+    let gradients = loss.backward()?;
+    let row = match gradients.get(log_probs.tokens()) {
+        Some(row) => values::<f64>(&row.contiguous()?)?.to_vec(),
+        None => vec![0.0; log_probs.tokens().elem_count()],
+    };
+    match row.iter().position(|x| !x.is_finite()) {
+        None => Ok(row),
+        Some(token) => Err(Error::new(format!(
+            "the derivative of the loss of `{name}` by log-prob {token} is `{}`",
+            row[token]
+        ))
+        .help("the loss is finite but its slope is not: look for a root or logarithm at 0")),
+    }
+}
+
+/// Every tensor must matter to some objective, otherwise the graph is cut somewhere.
+fn check_alive(gradients: &Gradients) -> Result<()> {
+    let space: &ParameterSpace = gradients.space();
+    for (name, range) in space.names.iter().zip(space.offsets.windows(2)) {
+        let h = gradients.gramian_over(&[range[0]..range[1]])?;
+        if (0..gradients.len()).all(|i| h[(i, i)] == 0.0) {
+            return Err(Error::new("the gradient of every objective is zero for a trainable tensor")
+                .at(Place::Tensor(name.clone()))
+                .help(
+                    "check that the model's weights are not zero, and that the batch has more than one token",
+                ));
+        }
+    }
+    Ok(())
+}
+
+impl Model {
+    /// True the first time it is called since the model was made.
+    fn first_backward(&self) -> bool {
+        !self.differentiated().swap(true, std::sync::atomic::Ordering::AcqRel)
+    }
+
+    fn forget_backward(&self) {
+        self.differentiated().store(false, std::sync::atomic::Ordering::Release);
+    }
+}
