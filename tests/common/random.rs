@@ -51,8 +51,9 @@ pub fn model(config: &Config, seed: u64) -> Model {
 }
 
 /// A tokenizer of `vocab` words.
-pub fn tokenizer(_vocab: usize) -> raco::data::Tokenizer {
-    raco::data::Tokenizer
+pub fn tokenizer(vocab: usize) -> raco::data::Tokenizer {
+    let words: Vec<String> = (4..vocab).map(|i| format!("w{i}")).collect();
+    raco::data::Tokenizer::word_level(&words).unwrap()
 }
 
 /// A preference pair of these lengths with random tokens; the responses share their first `common` tokens.
