@@ -13,4 +13,4 @@ pub use adamw::AdamW;
 pub use optimizer::{Optimizer, Options, Rule, Step, StepReport};
 pub use schedule::{Schedule, Shape, Warmup};
 pub use sgd::Sgd;
-pub use state::{StateFile, read_vectors, write_vectors};
+pub use state::{StateFile, read_vectors, write_tensors, write_vectors};

@@ -39,8 +39,24 @@ impl View for Slice<'_> {
     }
 }
 
-/// Writes named vectors [P], a tensor `NAME.PARAMETER` a parameter; a vector without a name gives the
-/// parameters' own names.
+/// Writes tensors given by name, shape and values, and a JSON value beside them.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_tensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, &'a [usize], &'a [f32])>,
+    header: &Value,
+) -> Result<()> {
+    let tensors = tensors.into_iter().map(|(name, shape, values)| (name, Slice { shape, values }));
+    let header = HashMap::from([(HEADER.to_owned(), header.to_string())]);
+    serialize_to_file(tensors, Some(header), path).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(io) => io_error(&io, "write", path),
+        other => Error::internal(format!("cannot write tensors: {other}")).in_file(path),
+    })
+}
+
+/// Writes named vectors [P], a tensor `NAME.PARAMETER` a parameter.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -53,14 +69,10 @@ pub fn write_vectors(
     let tensors = vectors.iter().flat_map(|&(vector, values)| {
         (0..space.names.len()).map(move |i| {
             let values = &values[space.offsets[i]..space.offsets[i + 1]];
-            (tensor_name(vector, &space.names[i]), Slice { shape: &space.shapes[i], values })
+            (tensor_name(vector, &space.names[i]), space.shapes[i].as_slice(), values)
         })
     });
-    let header = HashMap::from([(HEADER.to_owned(), header.to_string())]);
-    serialize_to_file(tensors, Some(header), path).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(io) => io_error(&io, "write", path),
-        other => Error::internal(format!("cannot write tensors: {other}")).in_file(path),
-    })
+    write_tensors(path, tensors, header)
 }
 
 /// Fills named vectors [P] from a file that [`write_vectors`] made.
@@ -88,7 +100,7 @@ pub fn read_vectors(
 }
 
 fn tensor_name(vector: &str, parameter: &str) -> String {
-    if vector.is_empty() { parameter.to_owned() } else { format!("{vector}.{parameter}") }
+    format!("{vector}.{parameter}")
 }
 
 /// A safetensors file of f32 tensors, read a tensor at a time.
