@@ -127,7 +127,9 @@ impl Dual<'_> {
     fn linear(&self, w: &[f64]) -> Vec<f64> {
         let d = &self.rows.d;
         let value = |i: &usize| d[*i] * self.b[*i];
-        let Some(least) = (0..d.len()).min_by(|a, b| value(a).total_cmp(&value(b))) else { return w.to_vec() };
+        let Some(least) = (0..d.len()).min_by(|a, b| value(a).total_cmp(&value(b))) else {
+            return w.to_vec();
+        };
         let free: Vec<usize> = (0..d.len())
             .filter(|i| value(i) - value(&least) <= self.rows.tolerance() * (d[*i] + d[least]))
             .collect();
@@ -297,7 +299,7 @@ impl Dual<'_> {
     fn certificate(&self, p: &[f64]) -> (f64, f64, f64) {
         let rows = self.rows;
         let (norm, products) = rows.norm_and_products(p);
-        let value = dot(&rows.lengths(p), &self.b) + self.c * norm;
+        let value = if norm > 0.0 { dot(&rows.lengths(p), &self.b) + self.c * norm } else { 0.0 };
         let toward: Vec<f64> = if norm > 0.0 {
             products.iter().map(|x| self.c * x / norm).collect()
         } else {

@@ -91,7 +91,10 @@ pub fn row_norms(h: &Matrix) -> Result<Vec<f64>> {
 /// Refuses a vector of the wrong length or with a value that is not finite, by name.
 pub(super) fn check_vector(name: &str, v: &[f64], len: usize) -> Result<()> {
     if v.len() != len {
-        return Err(Error::new(format!("`{name}` must have {len} values, one a row of `h`, found {}", v.len())));
+        return Err(Error::new(format!(
+            "`{name}` must have {len} values, one a row of `h`, found {}",
+            v.len()
+        )));
     }
     check_finite(name, v)
 }

@@ -71,7 +71,8 @@ pub(super) fn nonnegative_least_squares(columns: &[Vec<f64>], f: &[f64], toleran
 
 /// Moves `x` over `active` towards `z` until the first coordinates reach 0; these leave `active`.
 pub(super) fn step_to_boundary(x: &mut [f64], active: &mut Vec<usize>, z: &[f64]) {
-    let share = |(k, z): (&usize, &f64)| (*z <= 0.0).then(|| if x[*k] > 0.0 { x[*k] / (x[*k] - z) } else { 0.0 });
+    let share =
+        |(k, z): (&usize, &f64)| (*z <= 0.0).then(|| if x[*k] > 0.0 { x[*k] / (x[*k] - z) } else { 0.0 });
     let shares: Vec<Option<f64>> = active.iter().zip(z).map(share).collect();
     let step = shares.iter().flatten().fold(1.0_f64, |a, b| a.min(*b));
     for (k, z) in active.iter().zip(z) {

@@ -39,7 +39,9 @@ pub fn min_norm_point(h: &Matrix) -> Result<MinNorm> {
     let (norm, gap) = certificate(&rows, &near);
     let (p, norm, gap) = match certificate(&rows, &start) {
         // Rounding in a null space may cost accuracy; the minimiser itself comes first.
-        (start_norm, start_gap) if gap > (10.0 * start_gap).max(rows.tolerance()) => (start, start_norm, start_gap),
+        (start_norm, start_gap) if gap > (10.0 * start_gap).max(rows.tolerance()) => {
+            (start, start_norm, start_gap)
+        }
         _ => (near, norm, gap),
     };
     Ok(MinNorm { p, norm: norm * rows.scale, gap })

@@ -14,7 +14,13 @@ const ZERO: f64 = 1e-13;
 ///
 /// p' - p lies in the null space of the rows over `free` (and of the sum); where that is trivial p' = p. Else it is
 /// a least distance problem with p' ≥ 0, solved as Lawson and Hanson do, by nonnegative least squares.
-pub(super) fn nearest(rows: &Gramian, p: &[f64], free: &[usize], target: &[f64], ray: Option<&[f64]>) -> Vec<f64> {
+pub(super) fn nearest(
+    rows: &Gramian,
+    p: &[f64],
+    free: &[usize],
+    target: &[f64],
+    ray: Option<&[f64]>,
+) -> Vec<f64> {
     let along: Vec<f64> = free.iter().map(|i| ray.map_or(0.0, |r| dot(&rows.u[*i], r))).collect();
     let z = null_space(rows, p, free, &along, ray);
     if z.is_empty() {
@@ -60,7 +66,13 @@ pub(super) fn nearest(rows: &Gramian, p: &[f64], free: &[usize], target: &[f64],
 
 /// Orthonormal changes of the weights over `free` that leave the combined gradient (but for its part on the ray)
 /// and the sum of the weights.
-fn null_space(rows: &Gramian, p: &[f64], free: &[usize], along: &[f64], ray: Option<&[f64]>) -> Vec<Vec<f64>> {
+fn null_space(
+    rows: &Gramian,
+    p: &[f64],
+    free: &[usize],
+    along: &[f64],
+    ray: Option<&[f64]>,
+) -> Vec<Vec<f64>> {
     // The scale at which the sum competes with the rows: that of the combined gradient, or of what cancels in it.
     let q = rows.lengths(p);
     let shortest = free.iter().map(|i| rows.d[*i]).filter(|d| *d > 0.0).fold(f64::INFINITY, f64::min);

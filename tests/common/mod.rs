@@ -1,4 +1,5 @@
 //! What several tests share.
 
+pub mod families;
 pub mod oracle;
 pub mod random;

@@ -1,1 +1,3 @@
-
+mod gramian;
+mod matrix;
+mod simplex;
