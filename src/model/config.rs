@@ -91,7 +91,8 @@ pub struct Config {
     pub tied: bool,
     /// Longest sequence the model was made for, in tokens.
     pub context: usize,
-    /// Tokens that end a generation.
+    /// Tokens that end a generation: those of the file, and once a model is loaded those of its tokenizer and
+    /// generation_config.json.
     pub stop_tokens: Vec<u32>,
     /// The file as read, written back on saving.
     pub json: Value,
@@ -173,19 +174,13 @@ const IRRELEVANT: &[&str] = &[
 ];
 
 impl Config {
-    /// Reads `config.json`, and the stop tokens of `generation_config.json` where there is one.
+    /// Reads `config.json`.
     ///
     /// # Errors
     /// A file that cannot be read, and what [`Config::from_json`] refuses.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
-        let mut config = Self::from_json(read_json(&path)?).map_err(|e| e.in_file(&path))?;
-        let generation = dir.join("generation_config.json");
-        if generation.exists() {
-            let stop = stop_tokens(&read_json(&generation)?).map_err(|e| e.in_file(&generation))?;
-            config.add_stop_tokens(stop);
-        }
-        Ok(config)
+        Self::from_json(read_json(&path)?).map_err(|e| e.in_file(&path))
     }
 
     /// The architecture that a `config.json` of transformers 4 or 5 describes.

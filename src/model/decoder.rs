@@ -130,14 +130,10 @@ pub(crate) fn check(config: &Config, tokens: &[u32], positions: &[u32]) -> Resul
 }
 
 fn not_finite(weights: &Weights, target: u32) -> Error {
-    let bad = weights
-        .parameters()
-        .iter()
-        .find(|p| values::<f32>(&p.tensor).is_ok_and(|values| values.iter().any(|value| !value.is_finite())));
     let error = Error::new(format!("the log-prob of token {target} is not finite"));
-    match bad {
-        Some(p) => error
-            .at(crate::error::Place::Tensor(p.name.clone()))
+    match weights.not_finite() {
+        Some(name) => error
+            .at(crate::error::Place::Tensor(name.to_owned()))
             .help("this weight holds a NaN or an infinity: go back to an earlier checkpoint"),
         None => error.help("the weights are finite, the activations are not: look for exploded weights"),
     }

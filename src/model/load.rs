@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
@@ -10,11 +11,34 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::config::read_json;
-use super::{Config, Parameter, Weights, parameters};
+use super::values::values;
+use super::{Config, Model, Parameter, Weights, parameters};
+use crate::data::Tokenizer;
 use crate::error::{Error, Place, Result, io_error};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+
+impl Model {
+    /// Reads a Hugging Face folder: config.json, safetensors and the tokenizer.
+    ///
+    /// # Errors
+    /// A file that is missing, broken or not understood; weights that do not fit config.json or memory; a
+    /// tokenizer that does not fit the embedding.
+    pub fn load(dir: &Path) -> Result<Self> {
+        if !dir.is_dir() {
+            return Err(Error::new("there is no such model folder").in_file(dir).help(
+                "give the path of a Hugging Face folder: config.json, model.safetensors, tokenizer.json",
+            ));
+        }
+        let mut config = Config::read(dir)?;
+        let tokenizer = Tokenizer::load(dir)?;
+        tokenizer.check_fits(config.vocab).map_err(|e| e.in_file(dir))?;
+        config.add_stop_tokens(tokenizer.end_tokens().iter().copied());
+        let weights = read_weights(dir, &config)?;
+        Ok(Self::new(config, weights, Arc::new(tokenizer)))
+    }
+}
 
 /// Reads the parameters of an architecture as f32 from `model.safetensors`, or from the shards that
 /// `model.safetensors.index.json` names.
@@ -81,7 +105,7 @@ pub fn check_memory(needed: u64, available: Option<u64>) -> Result<()> {
 }
 
 /// Memory that programs can still take, in bytes, where the system tells (Linux).
-fn available_bytes() -> Option<u64> {
+pub(super) fn available_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -180,7 +204,7 @@ fn parameter(name: &str, view: &TensorView) -> Result<Parameter> {
     let dtype = dtype(view).ok_or_else(|| Error::internal("unchecked type"))?;
     let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
     let parameter = Parameter { name: name.to_owned(), tensor: tensor.to_dtype(DType::F32)? };
-    parameter.with_values(check_finite)??;
+    check_finite(&values(&parameter.tensor)?)?;
     Ok(parameter)
 }
 

@@ -3,6 +3,8 @@
 
 mod config;
 mod decoder;
+mod generate;
+mod init;
 mod layers;
 mod layout;
 mod llama;
@@ -11,14 +13,17 @@ pub(crate) mod ops;
 mod pass;
 mod qwen3;
 mod rope;
+mod save;
 mod tape;
 pub(crate) mod values;
 mod weights;
 
 pub use config::{Config, Family, Llama3Scaling, Rope};
 pub use decoder::Recorded;
+pub use generate::{Generation, Sampling};
 pub use layout::{LayerParams, Layout, parameters};
-pub use load::read_weights;
+pub use load::{check_memory, read_weights, weight_bytes};
+pub use save::Precision;
 pub use tape::{Axis, Matrix, Sink};
 pub use weights::{Parameter, ParameterSpace, Weights};
 
@@ -73,14 +78,29 @@ impl Model {
         self.0.weights.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
+    /// A hash of the architecture and every weight, the same on every machine; what a cache of log-probs is
+    /// keyed by.
+    ///
+    /// # Errors
+    /// Weights that are not contiguous f32 on the CPU.
+    pub fn fingerprint(&self) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.config().computation().as_bytes());
+        let mut bytes = [0; 4 << 10];
+        for parameter in self.weights().parameters() {
+            hasher.update(parameter.name.as_bytes());
+            for block in values::values::<f32>(&parameter.tensor)?.chunks(bytes.len() / 4) {
+                let bytes = &mut bytes[..4 * block.len()];
+                bytes.chunks_exact_mut(4).zip(block).for_each(|(b, v)| b.copy_from_slice(&v.to_le_bytes()));
+                hasher.update(bytes);
+            }
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
     /// Counts the changes of the weights; log-probs of an older version are stale.
     pub fn version(&self) -> u64 {
         self.0.version.load(Ordering::Acquire)
-    }
-
-    /// temp
-    pub fn fingerprint(&self) -> Result<String> {
-        Ok(String::new())
     }
 
     /// Set once a backward has reached every tensor.

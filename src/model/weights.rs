@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 
-use crate::error::{Error, Result};
+use super::values::values;
+use crate::error::Result;
 
 /// A named tensor.
 #[derive(Debug, Clone)]
@@ -13,22 +14,6 @@ pub struct Parameter {
     pub name: String,
     /// Values, f32, contiguous.
     pub tensor: Tensor,
-}
-
-impl Parameter {
-    /// Reads the values in place.
-    ///
-    /// # Errors
-    /// Values that are not contiguous f32 on the CPU.
-    pub fn with_values<R>(&self, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
-        let (storage, layout) = self.tensor.storage_and_layout();
-        let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
-            (&*storage, layout.contiguous_offsets())
-        else {
-            return Err(Error::internal(format!("parameter `{}` is not contiguous f32", self.name)));
-        };
-        Ok(read(&values[start..end]))
-    }
 }
 
 /// Names, shapes and places of the parameters in one long vector of P numbers.
@@ -90,6 +75,12 @@ impl Weights {
     /// Names, shapes and offsets.
     pub fn space(&self) -> &Arc<ParameterSpace> {
         &self.space
+    }
+
+    /// The name of a parameter that holds a NaN or an infinity, if there is one.
+    pub fn not_finite(&self) -> Option<&str> {
+        let bad = |p: &&Parameter| values::<f32>(&p.tensor).is_ok_and(|v| v.iter().any(|x| !x.is_finite()));
+        self.parameters.iter().find(bad).map(|p| p.name.as_str())
     }
 
     /// Weights of the same values in memory of their own: cloning a tensor would share what

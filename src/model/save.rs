@@ -1,0 +1,115 @@
+//! A Hugging Face folder that transformers loads to the same logits.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::DType;
+use safetensors::SafeTensorError;
+use serde_json::Value;
+
+use super::{Config, Model, Weights};
+use crate::error::{Error, Result, io_error};
+
+/// How weights are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Every bit.
+    #[default]
+    F32,
+    /// Half the size; about three digits are kept.
+    Bf16,
+}
+
+impl Precision {
+    fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+
+    /// As torch calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+        }
+    }
+}
+
+impl Model {
+    /// Writes config.json, model.safetensors and the files that the tokenizer came with, generation_config.json
+    /// among them. All of them are written under a temporary name and renamed: a new folder appears
+    /// whole, and in an existing one every file is either the old or the new.
+    ///
+    /// # Errors
+    /// A folder that cannot be written, or a full disk.
+    pub fn save(&self, dir: &Path, precision: Precision) -> Result<()> {
+        let name = dir.file_name().ok_or_else(|| {
+            Error::new("the path names no folder").in_file(dir).help("give the folder a name")
+        })?;
+        let parent = match dir.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(parent).map_err(|e| io_error(&e, "make the folder", parent))?;
+        let temporary = parent.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+        let written = self.write(&temporary, precision).and_then(|()| publish(&temporary, dir));
+        if written.is_err() {
+            // the first error is the one that matters; a folder that was never made cannot be removed
+            let _ = std::fs::remove_dir_all(&temporary);
+        }
+        written
+    }
+
+    fn write(&self, dir: &Path, precision: Precision) -> Result<()> {
+        std::fs::create_dir_all(dir).map_err(|e| io_error(&e, "make the folder", dir))?;
+        let config = dir.join("config.json");
+        let json = config_json(self.config(), precision);
+        std::fs::write(&config, format!("{json:#}\n")).map_err(|e| io_error(&e, "write", &config))?;
+        self.tokenizer().save(dir)?;
+        let weights = dir.join("model.safetensors");
+        write_weights(&self.weights(), &weights, precision)?;
+        // safetensors makes its file readable by the owner only; the others have the user's own mode
+        std::fs::metadata(&config)
+            .and_then(|metadata| std::fs::set_permissions(&weights, metadata.permissions()))
+            .map_err(|e| io_error(&e, "set the permissions", &weights))
+    }
+}
+
+fn config_json(config: &Config, precision: Precision) -> Value {
+    let mut json = config.json.clone();
+    if let Some(object) = json.as_object_mut() {
+        let old = object.contains_key("torch_dtype");
+        let key = if old && !object.contains_key("dtype") { "torch_dtype" } else { "dtype" };
+        object.insert(key.into(), precision.name().into());
+    }
+    json
+}
+
+fn write_weights(weights: &Weights, path: &Path, precision: Precision) -> Result<()> {
+    let tensors = weights
+        .parameters()
+        .iter()
+        .map(|p| Ok((p.name.as_str(), p.tensor.to_dtype(precision.dtype())?)))
+        .collect::<Result<Vec<_>>>()?;
+    // transformers asks for the format
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| match e {
+        SafeTensorError::IoError(e) => io_error(&e, "write", path),
+        other => Error::internal(format!("cannot write weights: {other}")).in_file(path),
+    })
+}
+
+fn publish(temporary: &Path, dir: &Path) -> Result<()> {
+    if !dir.exists() {
+        return std::fs::rename(temporary, dir).map_err(|e| io_error(&e, "rename to", dir));
+    }
+    let entries = std::fs::read_dir(temporary).map_err(|e| io_error(&e, "read", temporary))?;
+    for entry in entries {
+        let entry = entry.map_err(|e| io_error(&e, "read", temporary))?;
+        let target = dir.join(entry.file_name());
+        std::fs::rename(entry.path(), &target).map_err(|e| io_error(&e, "rename to", &target))?;
+    }
+    std::fs::remove_dir(temporary).map_err(|e| io_error(&e, "remove", temporary))
+}
