@@ -27,13 +27,13 @@ pub fn run_figure(rows: &[Map<String, Value>], path: &Path) -> Result<()> {
     };
     let color = |name: &str| objectives.iter().position(|o| o == name);
     let mut plots =
-        vec![Plot { title: "loss".into(), series: by_name(rows, "losses", "", color), ..Plot::default() }];
+        vec![Plot { title: "loss".into(), series: by_name(rows, "losses", color), ..Plot::default() }];
     let mut pairs = 0;
     let mut next = |_: &str| {
         pairs += 1;
         Some(objectives.len() + pairs - 1)
     };
-    let cosines = by_name(rows, "cosines", "", &mut next);
+    let cosines = by_name(rows, "cosines", &mut next);
     if !cosines.is_empty() {
         plots.push(Plot {
             title: "cosine of gradients".into(),
@@ -43,15 +43,20 @@ pub fn run_figure(rows: &[Map<String, Value>], path: &Path) -> Result<()> {
             ..Plot::default()
         });
     }
-    let mut dual = by_name(rows, "p", "p ", color);
-    dual.iter_mut().filter(|s| s.style == Style::Line).for_each(|s| s.style = Style::Dashed);
-    let clipped = by_name(rows, "p_clip", "p_clip ", color);
-    dual.extend(clipped);
+    let mut dual = by_name(rows, "p", color);
+    let clipped = by_name(rows, "p_clip", color);
     if !dual.is_empty() {
-        let y_range = Some((0.0, 1.0));
-        plots.push(Plot { title: "dual weights".into(), series: dual, y_range, ..Plot::default() });
+        let mut title = "dual weights p";
+        if !clipped.is_empty() {
+            title = "dual weights: p dashed, p_clip solid";
+            for series in dual.iter_mut().filter(|s| s.style == Style::Line) {
+                (series.style, series.label) = (Style::Dashed, String::new());
+            }
+        }
+        dual.extend(clipped);
+        plots.push(Plot { title: title.into(), series: dual, y_range: Some((0.0, 1.0)), ..Plot::default() });
     }
-    let alpha = by_name(rows, "alpha", "", color);
+    let alpha = by_name(rows, "alpha", color);
     if !alpha.is_empty() {
         plots.push(Plot { title: "row weights of the update".into(), series: alpha, ..Plot::default() });
     }
@@ -66,7 +71,6 @@ pub fn run_figure(rows: &[Map<String, Value>], path: &Path) -> Result<()> {
 fn by_name(
     rows: &[Map<String, Value>],
     key: &str,
-    prefix: &str,
     mut color: impl FnMut(&str) -> Option<usize>,
 ) -> Vec<Series> {
     let part = |row: &Map<String, Value>| match row.get(key) {
@@ -87,7 +91,7 @@ fn by_name(
                 (x, y)
             })
             .collect();
-        let label = format!("{prefix}{}", name.replace('.', " · "));
+        let label = name.replace('.', " · ");
         if rows.len() <= MANY {
             series.push(Series { label, points, style: Style::Line, color });
         } else {

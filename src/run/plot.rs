@@ -23,9 +23,14 @@ const PALETTE: [RGBColor; 8] = [
 ];
 const INK: RGBColor = RGBColor(40, 40, 40);
 const FAINT: RGBColor = RGBColor(225, 225, 225);
-const TEXT: i32 = 12;
-const LEFT: u32 = 62;
-const TITLE: u32 = 26;
+/// The drawing library rounds to whole units: drawn this much larger, lines stay smooth.
+const FINE: u32 = 10;
+/// In fine units.
+const TEXT: u32 = 12 * FINE;
+const LEFT: u32 = 62 * FINE;
+const TITLE: u32 = 26 * FINE;
+const STROKE: u32 = 16;
+const HAIR: u32 = 8;
 
 /// How a series is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -93,22 +98,33 @@ pub(super) fn save_stack(plots: &[Plot], heights: &[u32], path: &Path) -> Result
             .in_file(path)
             .help("give at least one series with numbers"));
     };
-    let (from, to) = if from == to { (from - 0.5, to + 0.5) } else { (from, to) };
-    let (margin, axis) = (10, 40);
-    let size = (720, heights.iter().sum::<u32>() + axis + 2 * margin);
+    let dots = plots.iter().any(|p| p.series.iter().any(|s| s.style == Style::Points));
+    let pad = match to - from {
+        0.0 => 0.5 * to.abs().max(1.0),
+        width if dots => 0.03 * width,
+        _ => 0.0,
+    };
+    let (from, to) = (from - pad, to + pad);
+    let (margin, axis) = (10 * FINE, 42 * FINE);
+    let heights: Vec<u32> = heights.iter().map(|h| h * FINE).collect();
+    let size = (720 * FINE, heights.iter().sum::<u32>() + axis + 2 * margin);
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE).map_err(draw_error)?;
-        let mut rest = root.margin(margin, margin, margin, margin + 6);
-        for (i, (plot, height)) in plots.iter().zip(heights).enumerate() {
+        let mut rest = root.margin(margin, margin, margin, margin + 6 * FINE);
+        for (i, (plot, height)) in plots.iter().zip(&heights).enumerate() {
             let last = i + 1 == plots.len();
             let (area, below) = rest.split_vertically(height + if last { axis } else { 0 });
-            panel(&area, plot, (from, to), if last { axis } else { 8 })?;
+            panel(&area, plot, (from, to), if last { axis } else { 8 * FINE })?;
             rest = below;
         }
         root.present().map_err(draw_error)?;
     }
+    let shown = |side: u32| format!("=\"{side}\"");
+    let svg = svg
+        .replacen(&format!("width{}", shown(size.0)), &format!("width{}", shown(size.0 / FINE)), 1)
+        .replacen(&format!("height{}", shown(size.1)), &format!("height{}", shown(size.1 / FINE)), 1);
     write_whole(path, svg.as_bytes())
 }
 
@@ -130,13 +146,14 @@ fn panel(area: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below: u32) -> Re
         .build_cartesian_2d(Axis { from, to }, Axis { from: low, to: high })
         .map_err(draw_error)?;
     let labels = TextStyle::from(("sans-serif", TEXT).into_font()).color(&INK);
-    let bare = below < 30;
+    let bare = below < 30 * FINE;
     chart
         .configure_mesh()
+        .set_all_tick_mark_size(4 * FINE)
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
-        .bold_line_style(FAINT)
-        .axis_style(INK.stroke_width(1))
+        .bold_line_style(FAINT.stroke_width(HAIR))
+        .axis_style(INK.stroke_width(HAIR))
         .label_style(labels.clone())
         .axis_desc_style(labels)
         .x_labels(if bare { 0 } else { 9 })
@@ -145,24 +162,28 @@ fn panel(area: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below: u32) -> Re
         .draw()
         .map_err(draw_error)?;
     if let Some(height) = plot.mark.filter(|&y| low < y && y < high) {
-        let line = PathElement::new([(from, height), (to, height)], RGBColor(150, 150, 150).stroke_width(1));
+        let line =
+            PathElement::new([(from, height), (to, height)], RGBColor(150, 150, 150).stroke_width(HAIR));
         chart.draw_series([line]).map_err(draw_error)?;
     }
     for series in &plot.series {
         let color = PALETTE[series.color % PALETTE.len()];
         if series.style == Style::Points {
             let dots = series.points.iter().filter(|p| p.0.is_finite() && p.1.is_finite());
-            chart.draw_series(dots.map(|&p| Circle::new(p, 3, color.filled()))).map_err(draw_error)?;
+            chart.draw_series(dots.map(|&p| Circle::new(p, 3 * FINE, color.filled()))).map_err(draw_error)?;
             continue;
         }
         for run in series.points.split(|p| !(p.0.is_finite() && p.1.is_finite())) {
             let points = run.iter().copied();
             match series.style {
-                Style::Pale => chart.draw_series(LineSeries::new(points, color.mix(0.25).stroke_width(1))),
-                Style::Dashed => {
-                    chart.draw_series(DashedLineSeries::new(points, 6, 4, color.mix(0.85).stroke_width(2)))
-                }
-                _ => chart.draw_series(LineSeries::new(points, color.stroke_width(2))),
+                Style::Pale => chart.draw_series(LineSeries::new(points, color.mix(0.28).stroke_width(HAIR))),
+                Style::Dashed => chart.draw_series(DashedLineSeries::new(
+                    points,
+                    6 * FINE,
+                    4 * FINE,
+                    color.stroke_width(STROKE),
+                )),
+                _ => chart.draw_series(LineSeries::new(points, color.stroke_width(STROKE))),
             }
             .map_err(draw_error)?;
         }
@@ -172,26 +193,35 @@ fn panel(area: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below: u32) -> Re
 
 /// The title at the left, the legend at the right.
 fn title(area: &Area<'_>, plot: &Plot) -> Result<()> {
-    let text = |size: i32, h: HPos| {
-        TextStyle::from(("sans-serif", size).into_font()).color(&INK).pos(Pos::new(h, VPos::Center))
+    const BAR: i32 = 22 * FINE as i32;
+    const GAP: i32 = 6 * FINE as i32;
+    let text = |size: u32| {
+        let style = TextStyle::from(("sans-serif", size).into_font());
+        style.color(&INK).pos(Pos::new(HPos::Left, VPos::Center))
     };
     let middle = TITLE as i32 / 2;
-    area.draw_text(&plot.title, &text(TEXT + 2, HPos::Left), (LEFT as i32, middle)).map_err(draw_error)?;
-    let mut right = area.dim_in_pixel().0 as i32;
-    for series in plot.series.iter().rev().filter(|s| !s.label.is_empty() && s.style != Style::Pale) {
-        area.draw_text(&series.label, &text(TEXT, HPos::Right), (right, middle)).map_err(draw_error)?;
-        // a sans-serif letter is a little more than half as wide as high
-        right -= (series.label.chars().count() as f64 * 0.56 * f64::from(TEXT)) as i32 + 8;
+    area.draw_text(&plot.title, &text(TEXT + 2 * FINE), (LEFT as i32, middle)).map_err(draw_error)?;
+    let shown = plot.series.iter().filter(|s| !s.label.is_empty() && s.style != Style::Pale);
+    // a sans-serif letter is a little more than half as wide as high
+    let width = |s: &Series| BAR + GAP + (s.label.chars().count() as f64 * 0.54 * f64::from(TEXT)) as i32;
+    let mut left =
+        area.dim_in_pixel().0 as i32 - shown.clone().map(|s| width(s) + 2 * GAP).sum::<i32>() + 2 * GAP;
+    for series in shown {
         let color = PALETTE[series.color % PALETTE.len()];
-        let stroke = color.stroke_width(2);
-        let bar = |a: i32, b: i32| PathElement::new([(right - a, middle), (right - b, middle)], stroke);
+        let bar = |a: i32, b: i32| {
+            let stroke = color.stroke_width(STROKE);
+            PathElement::new([(left + a * FINE as i32, middle), (left + b * FINE as i32, middle)], stroke)
+        };
         match series.style {
-            Style::Points => area.draw(&Circle::new((right - 8, middle), 3, color.filled())),
-            Style::Dashed => area.draw(&bar(22, 14)).and_then(|()| area.draw(&bar(9, 1))),
-            _ => area.draw(&bar(22, 1)),
+            Style::Points => {
+                area.draw(&Circle::new((left + BAR - 2 * GAP, middle), 3 * FINE, color.filled()))
+            }
+            Style::Dashed => area.draw(&bar(0, 9)).and_then(|()| area.draw(&bar(13, 22))),
+            _ => area.draw(&bar(0, 22)),
         }
         .map_err(draw_error)?;
-        right -= 36;
+        area.draw_text(&series.label, &text(TEXT), (left + BAR + GAP, middle)).map_err(draw_error)?;
+        left += width(series) + 2 * GAP;
     }
     Ok(())
 }
@@ -245,7 +275,8 @@ impl ValueFormatter<f64> for Axis {
         }
         let digits = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
         let text = format!("{value:.digits$}");
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+        let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+        text.replace('-', "−")
     }
 }
 

@@ -1,1 +1,16 @@
+mod checkpoint;
+mod figure;
+mod folder;
+mod log;
+mod meter;
+mod row;
 
+use serde_json::{Map, Value};
+
+/// The map of an object literal.
+pub fn map(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        other => panic!("not an object: {other}"),
+    }
+}

@@ -1,0 +1,78 @@
+use std::fs;
+
+use raco::run::{Plot, Series, Style, run_figure};
+use serde_json::{Map, Value, json};
+
+use super::map;
+
+fn rows(steps: usize) -> Vec<Map<String, Value>> {
+    let noise = |k: usize, salt: usize| ((k * 7919 + salt * 104_729) % 1000) as f64 / 1000.0 - 0.5;
+    (0..steps)
+        .map(|k| {
+            let t = k as f64 / steps as f64;
+            let p = (0.5 + 0.3 * (6.0 * t).sin() + 0.2 * noise(k, 3)).clamp(0.0, 1.0);
+            map(json!({
+                "step": k,
+                "losses": { "quality": 0.69 - 0.3 * t + 0.1 * noise(k, 1), "brevity": 0.69 - 0.1 * t + 0.1 * noise(k, 2) },
+                "cosines": { "quality": { "brevity": if k == 5 { Value::Null } else { json!(-0.4 + 0.3 * noise(k, 4)) } } },
+                "p": { "quality": p, "brevity": 1.0 - p },
+                "p_clip": { "quality": p.min(0.5), "brevity": (1.0 - p).min(0.5) },
+                "alpha": { "quality": 0.5 + 0.4 * p, "brevity": 0.9 - 0.4 * p },
+            }))
+        })
+        .collect()
+}
+
+#[test]
+fn a_run_is_drawn_with_its_objectives() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.svg");
+    for steps in [2, 20, 400] {
+        run_figure(&rows(steps), &path).unwrap();
+        let svg = fs::read_to_string(&path).unwrap();
+        for text in ["loss", "quality", "brevity", "quality · brevity", "dual weights", "step"] {
+            assert!(svg.contains(text), "{text}");
+        }
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && !svg.contains("NaN"));
+        if let Ok(dir) = std::env::var("RACO_KEEP_FIGURES") {
+            fs::copy(&path, format!("{dir}/run-{steps}.svg")).unwrap();
+        }
+    }
+    let error = run_figure(&[map(json!({ "step": 0 }))], &path).unwrap_err().to_string();
+    assert!(error.contains("no losses to draw"), "{error}");
+}
+
+#[test]
+fn plots_take_points_that_are_not_finite() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("front.svg");
+    let series =
+        |points: Vec<(f64, f64)>, style, color| Series { label: format!("s{color}"), points, style, color };
+    let plot = Plot {
+        title: "front".into(),
+        x_label: "brevity".into(),
+        series: vec![
+            series(vec![(0.1, 0.9), (f64::NAN, 0.5), (0.5, 0.6), (0.8, 0.2)], Style::Points, 0),
+            series(vec![(0.1, 0.9), (0.5, f64::INFINITY), (0.8, 0.2), (0.9, 0.1)], Style::Dashed, 1),
+        ],
+        ..Plot::default()
+    };
+    plot.save(&path).unwrap();
+    let svg = fs::read_to_string(&path).unwrap();
+    assert_eq!(svg.matches("<circle").count(), 3 + 1, "three points and the legend");
+    assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    if let Ok(dir) = std::env::var("RACO_KEEP_FIGURES") {
+        fs::copy(&path, format!("{dir}/front.svg")).unwrap();
+    }
+    // one point, equal points, very large and very small numbers all have axes
+    for points in [
+        vec![(1.0, 1.0)],
+        vec![(0.0, 0.0); 3],
+        vec![(0.0, 1e150), (1.0, 2e150)],
+        vec![(0.0, 1e-12), (1e-9, 0.0)],
+    ] {
+        Plot { series: vec![series(points, Style::Line, 0)], ..Plot::default() }.save(&path).unwrap();
+    }
+    let empty = Plot { series: vec![series(vec![(f64::NAN, 0.0)], Style::Line, 0)], ..Plot::default() };
+    assert!(empty.save(&path).unwrap_err().to_string().contains("nothing to plot"));
+}
