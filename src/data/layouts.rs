@@ -11,7 +11,7 @@
 
 use serde_json::{Map, Value};
 
-use super::row::{Message, Prompt, Row, RowIds};
+use super::row::{Message, Prompt, Row, RowIds, excerpt};
 use crate::error::{Error, Result, nearest};
 
 type Object = Map<String, Value>;
@@ -65,10 +65,8 @@ fn row(object: &Object, names: &[&str]) -> Result<Row> {
         _ => 0,
     };
     responses.iter_mut().for_each(|response| *response = response.split_off(split));
-    if ids.is_none() {
-        if let Some(empty) = responses.iter().position(|response| response.trim().is_empty()) {
-            return Err(Error::new(format!("`{}` is empty", names[empty])).help("leave the row out"));
-        }
+    if let (None, Some(empty)) = (&ids, responses.iter().position(|response| response.trim().is_empty())) {
+        return Err(Error::new(format!("`{}` is empty", names[empty])).help("leave the row out"));
     }
     Ok(Row { prompt, prompt_text, responses, objectives: Vec::new(), ids, line: 0 })
 }
@@ -101,14 +99,14 @@ fn answer(object: &Object, name: &str) -> Result<Answer> {
 }
 
 fn prompt(object: &Object, names: &[&str], answers: &[Answer], text: Option<&str>) -> Result<Prompt> {
-    if let [first, second] = answers {
-        if first.turns != second.turns {
-            let [a, b] = [names[0], names[1]];
-            return Err(Error::new(match (&first.turns, &second.turns) {
-                (Some(_), Some(_)) => format!("`{a}` and `{b}` must share every message but the last"),
-                _ => format!("`{a}` and `{b}` must both be text or both be chat messages"),
-            }));
-        }
+    if let [first, second] = answers
+        && first.turns != second.turns
+    {
+        let [a, b] = [names[0], names[1]];
+        return Err(Error::new(match (&first.turns, &second.turns) {
+            (Some(_), Some(_)) => format!("`{a}` and `{b}` must share every message but the last"),
+            _ => format!("`{a}` and `{b}` must both be text or both be chat messages"),
+        }));
     }
     let shared = answers.iter().find_map(|a| a.turns.as_ref()).filter(|turns| !turns.is_empty());
     let given = ["messages", "prompt"].into_iter().filter(|key| !names.contains(key)).find_map(|key| {
@@ -228,7 +226,7 @@ fn sign(name: &str, value: &Value) -> Result<Option<i8>> {
         Some(1.0) => Ok(Some(1)),
         Some(-1.0) => Ok(Some(-1)),
         Some(0.0) => Ok(Some(0)),
-        _ => Err(Error::new(format!("label `{name}` must be -1, 0, 1 or null, found `{value}`"))
+        _ => Err(bad_label(name, "-1, 0, 1 or null", value)
             .help("1: `chosen` is preferred, -1: `rejected` is, 0: a tie, null: unlabelled")),
     }
 }
@@ -239,9 +237,13 @@ fn side(name: &str, value: &Value) -> Result<Option<i8>> {
         Some("a") => Ok(Some(1)),
         Some("b") => Ok(Some(-1)),
         Some("tie") => Ok(Some(0)),
-        _ => Err(Error::new(format!("label `{name}` must be `A`, `B`, `tie` or null, found `{value}`"))
+        _ => Err(bad_label(name, "`A`, `B`, `tie` or null", value)
             .help("a column that is no label is left alone once the objectives are named")),
     }
+}
+
+fn bad_label(name: &str, expected: &str, found: &Value) -> Error {
+    Error::new(format!("label `{name}` must be {expected}, found `{}`", excerpt(&found.to_string())))
 }
 
 fn optional_text(object: &Object, name: &str) -> Result<String> {

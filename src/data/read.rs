@@ -136,6 +136,10 @@ impl Source {
             Form::Demonstrations => Vec::new(),
             Form::Pairs => objectives(&self.rows, options.objectives.as_deref()).map_err(in_file)?,
         };
+        let rendering = match self.rows.iter().all(|row| row.ids.is_some()) {
+            true => "token ids as the rows give them".to_owned(),
+            false => tokenizer.rendering(options.template).to_owned(),
+        };
         let examples = self.rows.into_iter().zip(examples).map(|(row, tokenised)| {
             let label =
                 |name: &String| row.objectives.iter().find(|(n, _)| n == name).and_then(|(_, label)| *label);
@@ -147,7 +151,7 @@ impl Source {
             examples: Arc::new(examples.collect()),
             objectives: Arc::new(objectives.clone()),
             origin: path.map_or_else(|| "rows made in memory".to_owned(), |path| path.display().to_string()),
-            rendering: tokenizer.rendering(options.template).to_owned(),
+            rendering,
             reference: None,
         })
     }

@@ -167,6 +167,15 @@ pub fn write_preferences(path: &Path, rows: &[Row]) -> Result<()> {
     Ok(())
 }
 
+/// A text for a message: cut where it is long.
+pub(super) fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 60;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// Several faults of one file or list, gathered: the first ten are told, all are counted.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<(usize, Option<usize>, Error)>);

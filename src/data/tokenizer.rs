@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::row::{Message, Prompt};
+use super::row::{Message, Prompt, excerpt};
 use super::template::ChatTemplate;
 use crate::error::{Error, Result, io_error};
 
@@ -176,7 +176,29 @@ impl Tokenizer {
             fingerprint: hash.finalize().to_hex().to_string(),
             inner,
             files,
-        })
+        }
+        .with_turn_end())
+    }
+
+    /// Adds the special token that the chat template writes right after an answer to the end tokens: base
+    /// models name another one in their files.
+    fn with_turn_end(mut self) -> Self {
+        const ANSWER: &str = "yes";
+        let turns = [Message::new("user", "so"), Message::new("assistant", ANSWER)];
+        let rendered = self.template.as_ref().and_then(|chat| chat.render(&turns, false).ok());
+        let after = rendered.as_deref().and_then(|text| text.rsplit_once(ANSWER)).map(|(_, after)| after);
+        if let Some(&id) = after.and_then(|text| self.encode(text).ok()).unwrap_or_default().first() {
+            let special = self
+                .inner
+                .get_added_vocabulary()
+                .get_added_tokens_decoder()
+                .get(&id)
+                .is_some_and(|t| t.special);
+            if special && !self.end_tokens.contains(&id) {
+                self.end_tokens.push(id);
+            }
+        }
+        self
     }
 
     /// Writes the files that the tokenizer was read from, byte for byte.
@@ -203,7 +225,7 @@ impl Tokenizer {
                 let unknown =
                     text.split_whitespace().find(|word| self.inner.encode_fast(*word, false).is_err());
                 Err(match unknown {
-                    Some(word) => Error::new(format!("the vocabulary has no word `{word}`"))
+                    Some(word) => Error::new(format!("the vocabulary has no word `{}`", excerpt(word)))
                         .help("use words of the vocabulary, separated by spaces"),
                     None => Error::new(format!("the text cannot be tokenised: {e}")),
                 })
@@ -239,7 +261,8 @@ impl Tokenizer {
         self.end_tokens.first().copied()
     }
 
-    /// All tokens that end a generation: `eos_token`, then those of generation_config.json.
+    /// All tokens that end a generation: `eos_token`, those of generation_config.json, and the token that the
+    /// chat template writes after an answer.
     pub fn end_tokens(&self) -> &[u32] {
         &self.end_tokens
     }
