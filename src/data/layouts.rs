@@ -85,7 +85,13 @@ fn answer(object: &Object, name: &str) -> Result<Answer> {
             let mut turns = messages(value, name)?;
             match turns.pop() {
                 Some(last) if last.role == "assistant" => {
-                    Ok(Answer { turns: Some(turns), text: last.content })
+                    match last.more.iter().find(|(_, value)| !value.is_null()) {
+                        Some((key, _)) => Err(Error::new(format!(
+                            "the answer in `{name}` has a key `{key}`"
+                        ))
+                        .help("an answer is trained on as `role` and `content`; leave other keys out")),
+                        None => Ok(Answer { turns: Some(turns), text: last.content }),
+                    }
                 }
                 Some(last) => Err(Error::new(format!(
                     "the last message of `{name}` must be the assistant's, found role `{}`",

@@ -211,7 +211,7 @@ impl Tokenised {
             Some(_) if text.is_empty() => tokenizer.decode(ids),
             _ => Ok(text.to_owned()),
         };
-        let prompt = match &row.prompt_text {
+        let prompt = match row.prompt_text.as_ref().filter(|text| !text.is_empty()) {
             Some(shown) => shown.clone(),
             None => text(&row.prompt.text(), &prompt_ids)?,
         };

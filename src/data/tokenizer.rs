@@ -69,7 +69,7 @@ impl Tokenizer {
                 {
                     return Err(Error::new("the folder has tokenizer.model but no tokenizer.json")
                         .in_file(dir)
-                        .help("convert it with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"));
+                        .help("make it with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)"));
                 }
                 Err(e) => return Err(io_error(&e, "read the tokenizer", dir.join(name))),
             }

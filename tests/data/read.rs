@@ -1,4 +1,6 @@
+use proptest::prelude::*;
 use raco::data::{Preferences, ReadOptions};
+use serde_json::{Value, json};
 
 use super::{labels, position, read, read_pairs, words};
 
@@ -81,6 +83,11 @@ const BAD: &[(&str, &str)] = &[
     (
         r#"{"chosen": [{"role": "user", "content": "how"}], "rejected": "red", "objectives": {"quality": 1}}"#,
         "the last message of `chosen` must be the assistant's, found role `user`",
+    ),
+    (
+        r#"{"prompt": "how", "chosen": [{"role": "assistant", "content": "ten", "thinking": "red"}],
+            "rejected": [{"role": "assistant", "content": "red"}], "objectives": {"quality": 1}}"#,
+        "the answer in `chosen` has a key `thinking`",
     ),
     (
         r#"{"chosen": [{"role": "user", "content": "how"}, {"role": "assistant", "content": "ten"}],
@@ -271,4 +278,63 @@ fn rows_in_memory_are_named_by_number() {
     let rows = vec![super::pair("how", "ten", "red", &[("quality", Some(3))])];
     let error = Preferences::from_rows(rows, &words(), &ReadOptions::default()).unwrap_err();
     assert_eq!(error.what(), "row 1: label `quality` must be -1, 0, 1 or null, found `3`");
+}
+
+/// Rows of the right keys with values of any kind.
+fn strange_row() -> impl Strategy<Value = Value> {
+    let keys = prop::sample::select(vec![
+        "prompt",
+        "messages",
+        "chosen",
+        "rejected",
+        "response",
+        "objectives",
+        "raco_s_quality",
+        "Summary_A",
+        "Summary_B",
+        "Quality",
+        "prompt_ids",
+        "chosen_ids",
+        "rejected_ids",
+    ]);
+    let values = prop::sample::select(vec![
+        json!(null),
+        json!(true),
+        json!(1),
+        json!(-1.0),
+        json!(2),
+        json!(""),
+        json!("ten"),
+        json!("ten red"),
+        json!("A"),
+        json!([]),
+        json!([1, 2]),
+        json!([1.5]),
+        json!({}),
+        json!({ "quality": 1 }),
+        json!({ "quality": "1" }),
+        json!([{ "role": "user", "content": "how" }]),
+        json!([{ "role": "assistant", "content": "ten" }]),
+        json!([{ "role": "user", "content": "how" }, { "role": "assistant", "content": "é" }]),
+        json!([{ "role": 1 }]),
+    ]);
+    prop::collection::btree_map(keys, values, 0..9).prop_map(|row| json!(row))
+}
+
+proptest! {
+    #[test]
+    fn strange_rows_are_read_or_told_with_their_line(row in strange_row()) {
+        if let Err(error) = read_pairs(&format!("\n{row}\n")) {
+            let of_the_file = error.what().contains("objective");
+            prop_assert!(of_the_file || position(&error).0 == Some(2), "{}", error);
+        }
+    }
+
+    #[test]
+    fn no_bytes_stop_the_reader(bytes in prop::collection::vec(any::<u8>(), 0..80), csv: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(if csv { "pairs.csv" } else { "pairs.jsonl" });
+        std::fs::write(&path, bytes).unwrap();
+        prop_assert!(Preferences::read(&path, &words(), &ReadOptions::default()).is_err());
+    }
 }
