@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use super::decoder::{check, hidden, logits};
 use super::layout::Layout;
-use super::ops::attention::Cache;
+use super::ops::cache::Cache;
+use super::ops::simd::{dispatch, exp};
 use super::pass::{Mode, Pass};
 use super::values::values;
 use super::{Model, Weights};
@@ -242,7 +243,11 @@ fn sample(logits: &[f32], sampling: &Sampling, rng: &mut impl Rng) -> u32 {
         return best as u32;
     }
     let scale = 1.0 / sampling.temperature as f32;
-    let weights: Vec<f32> = logits.iter().map(|&x| ((x - top) * scale).exp()).collect();
+    let mut weights = logits.to_vec();
+    dispatch(
+        #[inline(always)]
+        || weights.iter_mut().for_each(|x| *x = exp((*x - top) * scale)),
+    );
     let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
     if sampling.top_p == 1.0 {
         return draw(weights.iter().map(|&w| f64::from(w)).enumerate(), total, rng).unwrap_or(best) as u32;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::ops::attention::{Attention, Cache};
+use super::ops::attention::Attention;
+use super::ops::cache::Cache;
 use super::ops::gemm::{Into, Threads, View, ViewMut, gemm};
 use super::ops::norm::Heads;
 use super::ops::{head, norm, swiglu};

@@ -5,10 +5,11 @@ use std::cell::Cell;
 use proptest::prelude::*;
 use raco::data::Packed;
 use raco::error::Kind;
-use raco::model::{Generation, Model, Sampling};
+use raco::model::{Config, Generation, Model, Sampling};
 
 use super::golden::generations;
 use super::weights::load;
+use crate::common::random::{config, model};
 
 fn sampling(model: &Model, temperature: f64, top_p: f64, max_new_tokens: usize) -> Sampling {
     Sampling { temperature, top_p, stop_tokens: Vec::new(), ..Sampling::greedy(model, max_new_tokens) }
@@ -41,6 +42,27 @@ proptest! {
         for (i, (prompt, expected)) in prompts.iter().zip(&together).enumerate() {
             let alone = Sampling { first_index: i as u64, ..all.clone() };
             prop_assert_eq!(&generate(&model, std::slice::from_ref(prompt), &alone)[0], expected);
+        }
+    }
+}
+
+/// A head wider than a block of the cache, and a sequence longer than a block of the attention.
+#[test]
+fn the_cache_gives_what_the_whole_sequence_gives() {
+    for family in ["llama", "qwen3"] {
+        let mut json = config(family, true).json;
+        json["head_dim"] = 40.into();
+        let model = model(&Config::from_json(json).unwrap(), 11);
+        let prompts = [vec![5; 3], (0..60).collect()];
+        for (prompt, found) in prompts.iter().zip(generate(&model, &prompts, &sampling(&model, 0.0, 1.0, 40)))
+        {
+            let mut sequence = prompt.clone();
+            for token in found.tokens {
+                let p = probabilities(&model, &sequence);
+                let top = p.iter().copied().fold(0.0, f64::max);
+                assert!(p[token as usize] > (1.0 - 1e-4) * top, "{family}: {} of {top}", p[token as usize]);
+                sequence.push(token);
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::gemm::{Into, Threads, View, ViewMut, gemm};
-use super::simd::{axpy, dispatch, dot, exp, exp_in_place, max};
+use super::simd::{dispatch, dot, exp, exp_in_place, max};
 use crate::data::Span;
 
 /// Queries of one block.
@@ -43,7 +43,7 @@ impl Rotation {
 
     /// Rotates `src` to its position, times `scale`; with `direction` -1 back.
     #[inline(always)]
-    fn rotate(&self, position: u32, src: &[f32], dst: &mut [f32], scale: f32, direction: f32) {
+    pub(super) fn rotate(&self, position: u32, src: &[f32], dst: &mut [f32], scale: f32, direction: f32) {
         let (cos, sin) = self.at(position);
         let (dst_low, dst_high) = dst.split_at_mut(self.half);
         let (low, high) = src.split_at(self.half);
@@ -69,23 +69,23 @@ impl Heads {
         (self.queries + 2 * self.keys) * self.width
     }
 
-    fn share(&self) -> usize {
+    pub(super) fn share(&self) -> usize {
         self.queries / self.keys
     }
 
-    fn query(&self, head: usize) -> usize {
+    pub(super) fn query(&self, head: usize) -> usize {
         head * self.width
     }
 
-    fn key(&self, head: usize) -> usize {
+    pub(super) fn key(&self, head: usize) -> usize {
         (self.queries + head) * self.width
     }
 
-    fn value(&self, head: usize) -> usize {
+    pub(super) fn value(&self, head: usize) -> usize {
         (self.queries + self.keys + head) * self.width
     }
 
-    fn scale(&self) -> f32 {
+    pub(super) fn scale(&self) -> f32 {
         1.0 / (self.width as f32).sqrt()
     }
 }
@@ -350,72 +350,4 @@ fn blocks(spans: &[Span]) -> impl Iterator<Item = (&Span, Range<usize>)> {
         let rows = span.rows.clone();
         rows.clone().step_by(BLOCK).map(move |start| (span, start..(start + BLOCK).min(rows.end)))
     })
-}
-
-/// Rotated keys and values of one sequence in one layer.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Cache {
-    keys: Vec<f32>,   // [kv, capacity, d]
-    values: Vec<f32>, // [kv, capacity, d]
-    len: usize,
-    capacity: usize,
-}
-
-impl Cache {
-    /// Room for `capacity` positions.
-    pub(crate) fn new(heads: Heads, capacity: usize) -> Self {
-        let size = heads.keys * capacity * heads.width;
-        Self { keys: vec![0f32; size], values: vec![0f32; size], len: 0, capacity }
-    }
-
-    /// Number of positions held.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Appends a row [q | k | v] at `position`.
-    pub(crate) fn push(&mut self, heads: Heads, rotation: &Rotation, position: u32, row: &[f32]) {
-        assert!(self.len < self.capacity, "key cache is full");
-        let d = heads.width;
-        for head in 0..heads.keys {
-            let at = (head * self.capacity + self.len) * d;
-            rotation.rotate(position, &row[heads.key(head)..][..d], &mut self.keys[at..at + d], 1.0, 1.0);
-            self.values[at..at + d].copy_from_slice(&row[heads.value(head)..][..d]);
-        }
-        self.len += 1;
-    }
-
-    /// Attention of one row over all positions held, [q d].
-    pub(crate) fn attend(
-        &self,
-        heads: Heads,
-        rotation: &Rotation,
-        position: u32,
-        row: &[f32],
-        out: &mut [f32],
-    ) {
-        dispatch(
-            #[inline(always)]
-            || {
-                let d = heads.width;
-                let mut q = vec![0f32; d];
-                let mut scores = vec![0f32; self.len];
-                for head in 0..heads.queries {
-                    rotation.rotate(position, &row[heads.query(head)..][..d], &mut q, heads.scale(), 1.0);
-                    let at = head / heads.share() * self.capacity * d;
-                    let (keys, values) = (&self.keys[at..], &self.values[at..]);
-                    for (score, key) in scores.iter_mut().zip(keys.chunks_exact(d)) {
-                        *score = dot(&q, key);
-                    }
-                    let top = max(&scores);
-                    let inverse = 1.0 / exp_in_place(&mut scores, top);
-                    let out = &mut out[head * d..][..d];
-                    out.fill(0.0);
-                    for (weight, value) in scores.iter().zip(values.chunks_exact(d)) {
-                        axpy(weight * inverse, value, out);
-                    }
-                }
-            },
-        );
-    }
 }

@@ -4,6 +4,7 @@
 //! instruction sets and chooses at run time.
 
 pub(crate) mod attention;
+pub(crate) mod cache;
 pub(crate) mod gemm;
 pub(crate) mod head;
 pub(crate) mod norm;

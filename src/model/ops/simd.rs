@@ -12,7 +12,10 @@ const LANES: usize = 16;
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E).round_ties_even();
+    // adding 1.5 · 2²³ rounds to an integer and leaves it in the low bits; a cast would not be vectorised
+    const ROUND: f32 = 12_582_912.0;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
     // ln 2 in two parts, so that the reduced argument is exact
     let r = n.mul_add(-0.693_359_4, x);
     let r = n.mul_add(2.121_944_4e-4, r);
@@ -23,7 +26,8 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 0.5);
     let e = (p * r).mul_add(r, r) + 1.0;
-    f32::from_bits((((n as i32) + 127) << 23) as u32) * e
+    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    f32::from_bits(exponent << 23) * e
 }
 
 /// 1 / (1 + e⁻ˣ).
@@ -32,21 +36,31 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// Σ lanes, by halves: adding one lane after another would wait for each addition.
+#[inline(always)]
+fn total(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
 /// Σ aᵢ bᵢ.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
     let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let mut sum: f32 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();
+    let sum: f32 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();
     for (a, b) in a.zip(b) {
         for i in 0..LANES {
             lanes[i] = a[i].mul_add(b[i], lanes[i]);
         }
     }
-    for lane in lanes {
-        sum += lane;
-    }
-    sum
+    sum + total(lanes)
 }
 
 /// Σ aᵢ bᵢ cᵢ.
@@ -55,16 +69,13 @@ pub(crate) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
     let (a, b, c) = (a.chunks_exact(LANES), b.chunks_exact(LANES), c.chunks_exact(LANES));
     let tail = a.remainder().iter().zip(b.remainder()).zip(c.remainder());
-    let mut sum: f32 = tail.map(|((x, y), z)| x * y * z).sum();
+    let sum: f32 = tail.map(|((x, y), z)| x * y * z).sum();
     for ((a, b), c) in a.zip(b).zip(c) {
         for i in 0..LANES {
             lanes[i] = (a[i] * b[i]).mul_add(c[i], lanes[i]);
         }
     }
-    for lane in lanes {
-        sum += lane;
-    }
-    sum
+    sum + total(lanes)
 }
 
 /// y += c x.
@@ -80,16 +91,20 @@ pub(crate) fn axpy(c: f32, x: &[f32], y: &mut [f32]) {
 pub(crate) fn max(x: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = x.chunks_exact(LANES);
-    let mut max = chunks.remainder().iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+    let max = chunks.remainder().iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
     for chunk in chunks {
         for i in 0..LANES {
             lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
         }
     }
-    for lane in lanes {
-        max = max.max(lane);
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
+        }
+        width /= 2;
     }
-    max
+    max.max(lanes[0])
 }
 
 /// xᵢ ← e^(xᵢ - shift); returns their sum.
@@ -109,10 +124,7 @@ pub(crate) fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
         *x = exp(*x - shift);
         sum += *x;
     }
-    for lane in lanes {
-        sum += lane;
-    }
-    sum
+    sum + total(lanes)
 }
 
 /// d += Σₖ u[k] · s(k), four terms at a time.
