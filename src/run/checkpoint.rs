@@ -8,7 +8,9 @@ use std::rc::Rc;
 use candle_core::{CpuStorage, Storage};
 use serde_json::{Value, json};
 
-use super::files::{create_dir, entries, read_json, sync_dir, sync_tree, write_whole};
+use super::files::{
+    create_dir, entries, read_json, remove, remove_temporary, sync_dir, sync_tree, temporary_dir, write_whole,
+};
 use crate::error::{Error, Result, io_error};
 use crate::model::Model;
 use crate::optim::{Optimizer, StateFile, write_tensors};
@@ -85,24 +87,19 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Those in `dir`; the newest `keep` stay.
-    pub fn new(dir: PathBuf, keep: usize) -> Self {
-        Self { dir, keep: keep.max(1) }
-    }
-
-    /// Removes what a killed process left half done.
-    pub fn clean(&self) -> Result<()> {
-        for entry in entries(&self.dir)? {
-            if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+    /// Those in `dir`; the newest `keep` stay. What a killed process left half done is removed.
+    pub fn open(dir: PathBuf, keep: usize) -> Result<Self> {
+        remove_temporary(&dir)?;
+        for entry in entries(&dir)? {
+            if step_of(&entry).is_some() && !entry.join(MANIFEST).is_file() {
                 remove(&entry)?;
             }
         }
-        Ok(())
+        Ok(Self { dir, keep: keep.max(1) })
     }
 
     /// All whole checkpoints, oldest first.
     fn whole(&self) -> Result<Vec<(usize, PathBuf)>> {
-        let step_of = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok();
         let mut found: Vec<(usize, PathBuf)> = entries(&self.dir)?
             .into_iter()
             .filter(|path| path.join(MANIFEST).is_file())
@@ -126,10 +123,8 @@ impl Checkpoints {
             return Ok(path);
         }
         create_dir(&self.dir)?;
-        let temporary = tempfile::Builder::new()
-            .prefix(".writing-")
-            .tempdir_in(&self.dir)
-            .map_err(|error| io_error(&error, "write a checkpoint", &self.dir))?;
+        let temporary =
+            temporary_dir(&self.dir).map_err(|error| io_error(&error, "write a checkpoint", &self.dir))?;
         let names = folder_names(states);
         for (state, name) in states.iter().zip(&names) {
             let dir = temporary.path().join(name);
@@ -146,11 +141,10 @@ impl Checkpoints {
         publish(&temporary, &path).map_err(|error| io_error(&error, "write", &path))?;
         sync_dir(&self.dir)?;
         let whole = self.whole()?;
-        for (old, path) in whole.iter().take(whole.len().saturating_sub(self.keep)) {
-            // renamed first: a process killed while it removes leaves no half checkpoint
-            let retired = self.dir.join(format!(".old-step-{old}"));
-            fs::rename(path, &retired).map_err(|error| io_error(&error, "remove an old checkpoint", path))?;
-            remove(&retired)?;
+        for (_, old) in whole.iter().take(whole.len().saturating_sub(self.keep)) {
+            // without its manifest it is no checkpoint: killed here, half of one cannot be taken for whole
+            remove(&old.join(MANIFEST))?;
+            remove(old)?;
         }
         Ok(path)
     }
@@ -174,6 +168,11 @@ impl Checkpoints {
     }
 }
 
+/// The step of a checkpoint's folder.
+fn step_of(path: &Path) -> Option<usize> {
+    path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
+}
+
 /// Renames a finished temporary folder to its place, which must be free.
 pub(super) fn publish(temporary: &tempfile::TempDir, path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
@@ -192,11 +191,6 @@ fn folder_names(states: &[Rc<dyn Stateful>]) -> Vec<String> {
             n => format!("{}-{n}", states[i].name()),
         })
         .collect()
-}
-
-fn remove(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    removed.map_err(|error| io_error(&error, "remove", path))
 }
 
 fn try_older(error: Error, path: &Path) -> Error {

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result, io_error};
 
+const TEMPORARY: &str = ".writing-";
+
 /// Writes a file to a temporary name beside `path`, then renames it: a reader never sees a part of it.
 ///
 /// # Errors
 /// A folder that cannot be written, a full disk; an older file stays as it was.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |error: std::io::Error| io_error(&error, "write", path);
-    let mut file = tempfile::NamedTempFile::new_in(parent(path)).map_err(failed)?;
+    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(parent(path)).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
     // temporary files are private by default; a result is as readable as any other file
     let readable = file.as_file().metadata().map_err(failed)?.permissions();
@@ -31,6 +33,27 @@ fn shared(mut permissions: fs::Permissions) -> fs::Permissions {
 #[cfg(not(unix))]
 fn shared(permissions: fs::Permissions) -> fs::Permissions {
     permissions
+}
+
+/// Removes what [`write_whole`] and unfinished folders left when their process was killed.
+pub(super) fn remove_temporary(dir: &Path) -> Result<()> {
+    for entry in entries(dir)? {
+        if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY)) {
+            remove(&entry)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file or a folder with all it holds.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.map_err(|error| io_error(&error, "remove", path))
+}
+
+/// A new folder in `dir` that is removed again unless it is renamed.
+pub(super) fn temporary_dir(dir: &Path) -> std::io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(dir)
 }
 
 /// The folder that holds `path`.

@@ -1,6 +1,7 @@
 //! A run: its folder, the count of its steps, its log and checkpoints.
 
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -8,7 +9,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value, json};
 
 use super::checkpoint::{Checkpoints, Stateful, publish};
-use super::files::{create_dir, parent, read_json, sync_dir, sync_tree, write_whole};
+use super::files::{
+    create_dir, parent, read_json, remove_temporary, sync_dir, sync_tree, temporary_dir, write_whole,
+};
 use super::{Log, Meter, memory, read_log, run_figure};
 use crate::error::{Error, Result, io_error};
 
@@ -90,8 +93,8 @@ impl Run {
     pub fn start(options: RunOptions, states: Vec<Rc<dyn Stateful>>) -> Result<Self> {
         let (dir, notes) = if options.resume { reopen(&options)? } else { create(&options)? };
         let lock = lock(&dir)?;
-        let checkpoints = Checkpoints::new(dir.join("checkpoints"), options.keep);
-        checkpoints.clean()?;
+        remove_temporary(&dir)?;
+        let checkpoints = Checkpoints::open(dir.join("checkpoints"), options.keep)?;
         let newest = checkpoints.newest()?;
         if let Some((_, path, manifest)) = &newest {
             Checkpoints::restore(path, manifest, &states)?;
@@ -240,10 +243,8 @@ fn create(options: &RunOptions) -> Result<(PathBuf, Vec<String>)> {
             .help("choose another folder, or move the file"));
     }
     create_dir(above)?;
-    let temporary = tempfile::Builder::new()
-        .prefix(&format!(".{name}-"))
-        .tempdir_in(above)
-        .map_err(|error| io_error(&error, "make the run folder", &options.dir))?;
+    let temporary =
+        temporary_dir(above).map_err(|error| io_error(&error, "make the run folder", &options.dir))?;
     describe(temporary.path(), options)?;
     sync_tree(temporary.path())?;
     let mut dir = options.dir.clone();
@@ -251,7 +252,7 @@ fn create(options: &RunOptions) -> Result<(PathBuf, Vec<String>)> {
         // takes away an empty folder only
         let free = match fs::remove_dir(&dir) {
             Ok(()) => true,
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            Err(error) => error.kind() == ErrorKind::NotFound,
         };
         if free {
             match publish(&temporary, &dir) {
@@ -409,13 +410,17 @@ fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(".lock");
     let failed = |error: std::io::Error| io_error(&error, "lock the run folder", &path);
     let file = File::create(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::new("another process is writing this run")
-            .in_file(dir)
-            .help("wait until it ends, or start a new run in another folder")),
-        // some network disks know no locks
-        Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => Ok(file),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
+    // a process that was just killed may hold the lock for a moment
+    for _ in 0..20 {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
+            // some network disks know no locks
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
     }
+    Err(Error::new("another process is writing this run")
+        .in_file(dir)
+        .help("wait until it ends, or start a new run in another folder"))
 }

@@ -55,9 +55,16 @@ impl Log {
     /// # Errors
     /// A file that cannot be written, or that is shorter than the mark.
     pub fn open(dir: &Path, mark: Option<&Value>) -> Result<Self> {
-        let length = |key: &str| mark.and_then(|m| m[key].as_u64()).unwrap_or(0);
-        let csv = Table::open(dir.join("log.csv"), length("csv_bytes"))?;
-        let jsonl = Table::open(dir.join("log.jsonl"), length("jsonl_bytes"))?;
+        let length = |key: &str| match mark {
+            None => Ok(0),
+            Some(mark) => mark[key].as_u64().ok_or_else(|| {
+                Error::new(format!("the checkpoint does not tell the log's `{key}`"))
+                    .in_file(dir)
+                    .help("remove the newest checkpoint")
+            }),
+        };
+        let csv = Table::open(dir.join("log.csv"), length("csv_bytes")?)?;
+        let jsonl = Table::open(dir.join("log.jsonl"), length("jsonl_bytes")?)?;
         let columns = if csv.length == 0 {
             None
         } else {

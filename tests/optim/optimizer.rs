@@ -23,7 +23,8 @@ fn twenty_steps_equal_pytorch() {
         move |m: &Model| Optimizer::sgd(m, Sgd { momentum, decay, nesterov }, with(clip)).unwrap()
     };
     let decayed = AdamW { beta1: 0.8, beta2: 0.95, eps: 1e-6, decay: 0.1 };
-    let cases: [(&str, Box<dyn Fn(&Model) -> Optimizer>); 7] = [
+    type Make = Box<dyn Fn(&Model) -> Optimizer>;
+    let cases: [(&str, Make); 7] = [
         ("adamw", Box::new(adamw(AdamW::default(), None))),
         ("adamw_decay", Box::new(adamw(decayed, None))),
         ("adamw_clip", Box::new(adamw(AdamW::default(), Some(5.0)))),

@@ -77,16 +77,15 @@ fn a_checkpoint_that_fails_or_breaks_off_leaves_the_one_before() {
     assert_eq!(step_names(&dir), ["step-1"]);
     drop(run);
 
-    // what a killed process may leave: a half written one, one renamed for removal, one without its manifest
-    for half in [".writing-x/method", ".old-step-0/method", "step-5/method"] {
+    // what a killed process may leave: one half written, one half removed
+    for half in [".writing-x/method", "step-5/method"] {
         fs::create_dir_all(dir.join("checkpoints").join(half)).unwrap();
         fs::write(dir.join("checkpoints").join(half).join("count"), "99").unwrap();
     }
     let (run, counter) = counted(&dir, true);
     assert_eq!((run.step(), *counter.0.borrow()), (1, 7));
     assert_eq!(run.rows().unwrap().len(), 1, "the row of the lost step is cut");
-    assert_eq!(step_names(&dir), ["step-1", "step-5"]);
-    assert!(matches!(fs::read_dir(&dir).unwrap().count(), 6..), "the rest of the folder is there");
+    assert_eq!(step_names(&dir), ["step-1"]);
 }
 
 #[test]
@@ -136,22 +135,53 @@ fn train(dir: &Path, resume: bool, steps: usize, stop: usize) -> (Vec<f32>, Vec<
     (values(&model), state.unwrap_or_default())
 }
 
+/// The log without time and memory.
+fn columns(dir: &Path) -> Vec<Vec<String>> {
+    let mut csv = csv::Reader::from_path(dir.join("log.csv")).unwrap();
+    let keep = csv.headers().unwrap().iter().position(|h| h == "time_ms").unwrap();
+    csv.records().map(|r| r.unwrap().iter().take(keep).map(str::to_owned).collect()).collect()
+}
+
 #[test]
 fn a_resumed_run_ends_with_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let whole = train(&folder.path().join("whole"), false, 10, 10);
-    let columns = |name: &str| {
-        let mut csv = csv::Reader::from_path(folder.path().join(name).join("log.csv")).unwrap();
-        let keep = csv.headers().unwrap().iter().position(|h| h == "time_ms").unwrap();
-        csv.records()
-            .map(|r| r.unwrap().iter().take(keep).map(str::to_owned).collect::<Vec<_>>())
-            .collect::<Vec<_>>()
-    };
     for stop in 0..10 {
-        let name = format!("stopped-{stop}");
-        let dir = folder.path().join(&name);
+        let dir = folder.path().join(format!("stopped-{stop}"));
         train(&dir, false, 10, stop);
         assert_eq!(train(&dir, true, 10, 10), whole, "stopped at {stop}");
-        assert_eq!(columns(&name), columns("whole"), "stopped at {stop}");
+        assert_eq!(columns(&dir), columns(&folder.path().join("whole")), "stopped at {stop}");
     }
+}
+
+const LONG: usize = 60;
+
+#[test]
+#[ignore = "the process that `a_killed_run_resumes_to_the_same_bytes` kills"]
+fn killed() {
+    let dir = std::path::PathBuf::from(std::env::var("RACO_KILLED_DIR").unwrap());
+    train(&dir, dir.exists(), LONG, LONG);
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (killed, whole) = (folder.path().join("killed"), folder.path().join("whole"));
+    let begun = std::time::Instant::now();
+    let expected = train(&whole, false, LONG, LONG);
+    let once = begun.elapsed();
+    let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+    process.args(["--exact", "run::checkpoint::killed", "--ignored"]).env("RACO_KILLED_DIR", &killed);
+    process.stdout(std::process::Stdio::null());
+    let mut kills = 0;
+    for k in 0..24u32 {
+        let mut child = process.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(3) + once * (k * 7 % 24) / 48);
+        child.kill().unwrap();
+        kills += usize::from(!child.wait().unwrap().success());
+    }
+    assert!(kills > 0, "every process was faster than its killer");
+    assert_eq!(train(&killed, killed.exists(), LONG, LONG), expected, "after {kills} kills");
+    assert_eq!(columns(&killed), columns(&whole));
+    assert!(step_names(&killed).iter().all(|name| name.starts_with("step-")), "{:?}", step_names(&killed));
 }

@@ -89,6 +89,9 @@ fn a_torn_last_line_is_passed_over_and_cut() {
     assert!(read_log(&jsonl).unwrap_err().to_string().contains("log.jsonl:2"));
     let error = Log::open(folder.path(), Some(&json!({ "csv_bytes": 1000, "jsonl_bytes": 0 })));
     assert!(error.err().unwrap().to_string().contains("its checkpoint counted 1000"));
+    let (before, mark) = (fs::read(&jsonl).unwrap(), json!({ "csv_bytes": 0 }));
+    assert!(Log::open(folder.path(), Some(&mark)).err().unwrap().to_string().contains("`jsonl_bytes`"));
+    assert_eq!(fs::read(&jsonl).unwrap(), before, "nothing is cut on a guess");
 }
 
 #[cfg(target_os = "linux")]
