@@ -4,7 +4,7 @@ use super::Matrix;
 use super::gramian::{Gramian, check_simplex};
 use super::least_squares::{least_squares, nonnegative_least_squares, step_to_boundary};
 use super::matrix::{combine, dot};
-use super::min_norm::{hull_columns, least_norm};
+use super::min_norm::least_norm;
 use super::nearest::nearest;
 use super::simplex::project;
 use crate::error::{Error, Result};
@@ -68,7 +68,7 @@ pub fn cagrad_dual(h: &Matrix, w: &[f64], c: f64) -> Result<CagradDual> {
         fallback if certified.1 > (10.0 * fallback.1).max(rows.tolerance()) => (start, fallback),
         _ => (near, certified),
     };
-    if gap > UNCERTIFIED {
+    if gap.is_nan() || gap > UNCERTIFIED {
         return Err(Error::internal(format!("the CAGrad dual ends with a relative gap of `{gap:e}`")));
     }
     Ok(answer(p, value, gap, gp_norm))
@@ -86,7 +86,7 @@ struct Dual<'a> {
 struct Face {
     at: Vec<f64>,    // [rows], weights of the point nearest to 0
     along: Vec<f64>, // [rows], weights summing to 0
-    distance: f64,   // in units of the shortest row
+    distance: f64,   // ‖at‖ as a vector, in units of the shortest row
     slope: f64,      // ‖along‖ as a vector, in [0, 1]
 }
 
@@ -95,8 +95,7 @@ impl Dual<'_> {
     fn minimise(&self, w: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let rows = self.rows;
         if self.c == 0.0 {
-            let p = self.linear(w);
-            return (p.clone(), p);
+            return self.linear(w);
         }
         // Where the ball around g₀ misses the cone {d : Jd ≥ 0} the least φ is negative, and what points from the
         // ball to the cone has a negative φ; else φ ≥ 0, and 0 is its least value if the hull holds 0.
@@ -124,19 +123,18 @@ impl Dual<'_> {
     }
 
     /// c = 0: φ is linear, its minimisers are a face of the simplex.
-    fn linear(&self, w: &[f64]) -> Vec<f64> {
+    fn linear(&self, w: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let d = &self.rows.d;
-        let value = |i: &usize| d[*i] * self.b[*i];
-        let Some(least) = (0..d.len()).min_by(|a, b| value(a).total_cmp(&value(b))) else {
-            return w.to_vec();
-        };
-        let free: Vec<usize> = (0..d.len())
-            .filter(|i| value(i) - value(&least) <= self.rows.tolerance() * (d[*i] + d[least]))
-            .collect();
+        let value = |i: usize| d[i] * self.b[i];
+        let least = (1..d.len()).fold(0, |k, i| if value(i) < value(k) { i } else { k });
+        let tolerance = self.rows.tolerance();
+        let free: Vec<usize> =
+            (0..d.len()).filter(|i| value(*i) - value(least) <= tolerance * (d[*i] + d[least])).collect();
         let onto = project(&free.iter().map(|i| w[*i]).collect::<Vec<_>>());
-        let mut p = vec![0.0; d.len()];
-        free.iter().zip(onto).for_each(|(i, x)| p[*i] = x);
-        p
+        let (mut vertex, mut near) = (vec![0.0; d.len()], vec![0.0; d.len()]);
+        vertex[least] = 1.0;
+        free.iter().zip(onto).for_each(|(i, x)| near[*i] = x);
+        (vertex, near)
     }
 
     /// The vector from ĝ₀ to its projection on {d : Jd ≥ 0}, and the weights in the simplex whose combination points
@@ -222,12 +220,7 @@ impl Dual<'_> {
 
     /// Leaves out the rows of little weight without which the answer is as good: their weight is rounding.
     fn prune(&self, mut p: Vec<f64>) -> Vec<f64> {
-        let q = self.rows.lengths(&p);
-        let largest = q.iter().fold(0.0_f64, |a, q| a.max(*q));
-        let mut little = support(&p);
-        little.retain(|i| q[*i] <= 1e-6 * largest);
-        little.sort_by(|a, b| q[*a].total_cmp(&q[*b]));
-        for i in little {
+        for i in self.rows.little(&p) {
             let s: Vec<usize> = support(&p).into_iter().filter(|k| *k != i).collect();
             let Some(target) = self.face(&s).and_then(|f| self.best_on(&f)) else { continue };
             let mut without = vec![0.0; p.len()];
@@ -241,27 +234,36 @@ impl Dual<'_> {
     }
 
     /// `None` where the rows are affinely dependent.
+    ///
+    /// With r the shortest row, `G = λ(u_r + Σ q_i (u_i - c_i u_r))`, λ = d_r, c_i = λ/d_i, p_i = c_i q_i: the sum of
+    /// the weights holds by construction, however far apart the row norms are.
     fn face(&self, s: &[usize]) -> Option<Face> {
-        let (shares, columns) = hull_columns(self.rows, s);
-        let rank = self.rows.rank;
-        let mut sum = vec![0.0; rank + 1];
-        sum[rank] = 1.0;
-        let mut g0 = self.g0.clone();
-        g0.push(0.0);
-        let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-        let [ones, toward] = <[Vec<f64>; 2]>::try_from(least_squares(&columns, &[&sum, &g0])?).ok()?;
-        let total = dot(&ones, &shares);
-        let drift = dot(&toward, &shares);
-        let at: Vec<f64> = ones.iter().map(|x| x / total).collect();
-        let along: Vec<f64> = toward.iter().zip(&at).map(|(y, x)| y - drift * x).collect();
-        let u: Vec<Vec<f64>> = s.iter().map(|i| self.rows.u[*i].clone()).collect();
-        let length = |q: &[f64]| {
-            let v = combine(q, &u, rank);
-            dot(&v, &v).sqrt()
+        let Gramian { d, u, rank, .. } = self.rows;
+        let reference = (0..s.len()).min_by(|a, b| d[s[*a]].total_cmp(&d[s[*b]]))?;
+        let r = s[reference];
+        let others: Vec<usize> = s.iter().copied().filter(|i| *i != r).collect();
+        let shares: Vec<f64> = others.iter().map(|i| if d[r] > 0.0 { d[r] / d[*i] } else { 0.0 }).collect();
+        let edge = |(i, c): (&usize, &f64)| u[*i].iter().zip(&u[r]).map(|(x, y)| x - c * y).collect();
+        let edges: Vec<Vec<f64>> = others.iter().zip(&shares).map(edge).collect();
+        let back: Vec<f64> = u[r].iter().map(|x| -x).collect();
+        let solved =
+            if edges.is_empty() { vec![vec![]; 2] } else { least_squares(&edges, &[&back, &self.g0])? };
+        let [at, along] = <[Vec<f64>; 2]>::try_from(solved).ok()?;
+
+        let mut nearest = combine(&at, &edges, *rank);
+        nearest.iter_mut().zip(&u[r]).for_each(|(x, y)| *x += y);
+        let part = combine(&along, &edges, *rank);
+        let weights = |q: &[f64], total: f64| {
+            let mut p: Vec<f64> = q.iter().zip(&shares).map(|(q, c)| q * c).collect();
+            p.insert(reference, total - p.iter().sum::<f64>());
+            p
         };
-        let (distance, slope) = (length(&at), length(&along));
-        let weights = |q: &[f64]| q.iter().zip(&shares).map(|(q, c)| q * c).collect();
-        Some(Face { at: weights(&at), along: weights(&along), distance, slope })
+        Some(Face {
+            at: weights(&at, 1.0),
+            along: weights(&along, 0.0),
+            distance: dot(&nearest, &nearest).sqrt(),
+            slope: dot(&part, &part).sqrt(),
+        })
     }
 
     /// The weights that minimise φ over the affine hull; `None` where φ falls for ever against `along`.

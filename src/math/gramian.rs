@@ -51,6 +51,16 @@ impl Gramian {
         p.iter().zip(&self.d).map(|(p, d)| p * d).collect()
     }
 
+    /// The rows of positive but little weight, least first.
+    pub fn little(&self, p: &[f64]) -> Vec<usize> {
+        let q = self.lengths(p);
+        let largest = q.iter().fold(0.0_f64, |a, q| a.max(*q));
+        let is_little = |i: &usize| 0.0 < p[*i] && p[*i] <= 1e-6 && q[*i] <= 1e-6 * largest;
+        let mut little: Vec<usize> = (0..p.len()).filter(is_little).collect();
+        little.sort_by(|a, b| q[*a].total_cmp(&q[*b]));
+        little
+    }
+
     /// `‖G_p‖/scale` and `⟨u_i, G_p⟩/scale` from the cosines themselves; both 0 where ‖G_p‖ counts as 0.
     pub fn norm_and_products(&self, p: &[f64]) -> (f64, Vec<f64>) {
         let q = self.lengths(p);

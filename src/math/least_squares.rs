@@ -4,26 +4,27 @@ use nalgebra::{DMatrix, DVector};
 
 use super::matrix::{combine, dot, unit};
 
-/// Columns whose part off the others is shorter than this, relative to them, are dependent.
+/// A column whose part off the others is shorter than this, relative to the columns as they are given (of length
+/// about 1) and once they have length 1, depends on them.
 const DEPENDENT: f64 = 1e-11;
 
 /// For each `f` of `targets` the x that minimises `‖Σ x_k a_k - f‖`; `None` where the columns are dependent.
-pub(super) fn least_squares(columns: &[&[f64]], targets: &[&[f64]]) -> Option<Vec<Vec<f64>>> {
+pub(super) fn least_squares(columns: &[Vec<f64>], targets: &[&[f64]]) -> Option<Vec<Vec<f64>>> {
     let (rows, cols) = (targets.first()?.len(), columns.len());
     if cols > rows {
         return None;
     }
-    let a = DMatrix::from_fn(rows, cols, |i, k| columns[k][i]);
-    let longest = columns.iter().map(|c| dot(c, c).sqrt()).fold(0.0, f64::max);
-    let qr = a.qr();
+    let (units, lengths): (Vec<_>, Vec<_>) = columns.iter().cloned().map(unit).unzip();
+    let qr = DMatrix::from_fn(rows, cols, |i, k| units[k][i]).qr();
     let r = qr.r();
-    if (0..cols).any(|k| r[(k, k)].abs() <= DEPENDENT * longest) {
+    if (0..cols).any(|k| lengths[k] <= DEPENDENT || r[(k, k)].abs() <= DEPENDENT) {
         return None;
     }
     let solve = |f: &&[f64]| {
         let mut rhs = DVector::from_column_slice(f);
         qr.q_tr_mul(&mut rhs);
-        Some(r.solve_upper_triangular(&rhs.rows(0, cols))?.as_slice().to_vec())
+        let x = r.solve_upper_triangular(&rhs.rows(0, cols))?;
+        Some(x.iter().zip(&lengths).map(|(x, l)| x / l).collect())
     };
     targets.iter().map(solve).collect()
 }
@@ -51,7 +52,7 @@ pub(super) fn nonnegative_least_squares(columns: &[Vec<f64>], f: &[f64], toleran
         active.push(entering);
         barred[entering] = true;
         while !active.is_empty() {
-            let chosen: Vec<&[f64]> = active.iter().map(|k| columns[*k].as_slice()).collect();
+            let chosen: Vec<Vec<f64>> = active.iter().map(|k| columns[*k].clone()).collect();
             let Some(z) = least_squares(&chosen, &[f]).and_then(|mut z| z.pop()) else {
                 active.retain(|k| *k != entering);
                 continue;

@@ -27,14 +27,9 @@ pub fn min_norm_point(h: &Matrix) -> Result<MinNorm> {
     let rows = Gramian::new(h)?;
     let m = rows.len();
     let start = least_norm(&rows);
-    let (direction, length) = rows.direction(&rows.lengths(&start));
-    let length = if rows.norm_and_products(&start).0 == 0.0 { 0.0 } else { length };
-    let free: Vec<usize> = (0..m)
-        .filter(|i| {
-            let slack = rows.d[*i] * dot(&rows.u[*i], &direction) - length;
-            start[*i] > 0.0 || length == 0.0 || slack <= 1e-9 * (rows.d[*i] + length)
-        })
-        .collect();
+    let inside = rows.norm_and_products(&start).0 == 0.0;
+    let slack = slack(&rows, &start);
+    let free: Vec<usize> = (0..m).filter(|i| inside || start[*i] > 0.0 || slack[*i] <= 1e-9).collect();
     let near = nearest(&rows, &start, &free, &vec![1.0 / m as f64; m], None);
     let (norm, gap) = certificate(&rows, &near);
     let (p, norm, gap) = match certificate(&rows, &start) {
@@ -48,27 +43,46 @@ pub fn min_norm_point(h: &Matrix) -> Result<MinNorm> {
 }
 
 /// Some minimiser of `‖G_p‖` over the simplex, with independent rows in its support.
-///
-/// The nonnegative least squares solution of `Σ x_i [g_i; μ] ≈ [0; 1]` is a multiple of it (Wolfe). μ is the
-/// shortest row's norm, and the columns are taken at unit length in the first part: `x_i d_i [u_i; μ/d_i]`.
 pub(super) fn least_norm(rows: &Gramian) -> Vec<f64> {
-    let (shares, columns) = hull_columns(rows, &(0..rows.len()).collect::<Vec<_>>());
-    let mut f = vec![0.0; rows.rank + 1];
-    f[rows.rank] = 1.0;
-    let x = nonnegative_least_squares(&columns, &f, rows.tolerance());
-    let p: Vec<f64> = x.iter().zip(&shares).map(|(x, c)| x * c).collect();
-    let sum: f64 = p.iter().sum();
-    p.iter().map(|p| p / sum).collect()
+    let mut p = over(rows, &(0..rows.len()).collect::<Vec<_>>());
+    // A row of little weight without which the answer is as good has its weight from rounding.
+    for i in rows.little(&p) {
+        let s: Vec<usize> = (0..p.len()).filter(|k| p[*k] > 0.0 && *k != i).collect();
+        let without = over(rows, &s);
+        let q = rows.lengths(&without);
+        let rounding = rows.tolerance() * q.iter().fold(0.0_f64, |a, q| a.max(*q));
+        let stationary = rows.direction(&q).1 <= rounding;
+        if stationary || slack(rows, &without).iter().all(|x| *x >= -rows.tolerance()) {
+            p = without;
+        }
+    }
+    p
 }
 
-/// `c_i = μ/d_i` and `[u_i; c_i]` for the rows `s`, μ the norm of the shortest that is not zero.
-pub(super) fn hull_columns(rows: &Gramian, s: &[usize]) -> (Vec<f64>, Vec<Vec<f64>>) {
+/// A minimiser over the rows `s`.
+///
+/// The nonnegative least squares solution of `Σ x_i [g_i; μ] ≈ [0; 1]` is a multiple of it (Wolfe). μ is the norm of
+/// the shortest row that is not zero, and the columns are `[u_i; c_i]`, c_i = μ/d_i, p_i = c_i x_i.
+fn over(rows: &Gramian, s: &[usize]) -> Vec<f64> {
     let shortest = s.iter().map(|i| rows.d[*i]).filter(|d| *d > 0.0).fold(f64::INFINITY, f64::min);
     let shares: Vec<f64> =
         s.iter().map(|i| if rows.d[*i] > 0.0 { shortest / rows.d[*i] } else { 1.0 }).collect();
     let column = |(i, c): (&usize, &f64)| rows.u[*i].iter().copied().chain([*c]).collect();
-    let columns = s.iter().zip(&shares).map(column).collect();
-    (shares, columns)
+    let columns: Vec<Vec<f64>> = s.iter().zip(&shares).map(column).collect();
+    let mut f = vec![0.0; rows.rank + 1];
+    f[rows.rank] = 1.0;
+    let x = nonnegative_least_squares(&columns, &f, rows.tolerance());
+    let total = dot(&x, &shares);
+    let mut p = vec![0.0; rows.len()];
+    s.iter().zip(x.iter().zip(&shares)).for_each(|(i, (x, c))| p[*i] = x * c / total);
+    p
+}
+
+/// `(⟨g_i, G_p⟩/‖G_p‖ - ‖G_p‖)/(‖g_i‖ + ‖G_p‖)`: the slope of the norm towards row i.
+fn slack(rows: &Gramian, p: &[f64]) -> Vec<f64> {
+    let (direction, length) = rows.direction(&rows.lengths(p));
+    let relative = |(u, d): (&Vec<f64>, &f64)| (d * dot(u, &direction) - length) / (d + length);
+    rows.u.iter().zip(&rows.d).map(relative).collect()
 }
 
 fn certificate(rows: &Gramian, p: &[f64]) -> (f64, f64) {

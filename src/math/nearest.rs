@@ -60,8 +60,12 @@ pub(super) fn nearest(
         near[*i] = if multipliers[k] > 0.0 || value < ZERO { 0.0 } else { value };
     }
     let sum: f64 = near.iter().sum();
+    // Row norms too far apart for the sum to be felt: what was found is no change at all.
+    if (sum - 1.0).abs() > SAME {
+        return p.to_vec();
+    }
     near.iter_mut().for_each(|x| *x /= sum);
-    near
+    if near.iter().zip(target).all(|(x, t)| (x - t).abs() < ZERO) { target.to_vec() } else { near }
 }
 
 /// Orthonormal changes of the weights over `free` that leave the combined gradient (but for its part on the ray)
@@ -95,6 +99,8 @@ fn null_space(
     let unit_vector = |k: usize| (0..n).map(|i| f64::from(u8::from(i == k))).collect::<Vec<f64>>();
     let left = (0..n).map(|k| remove(remove(unit_vector(k), &fixed), &fixed)).collect();
     let z = basis(left, SAME, n - fixed.len());
-    let changes = z.iter().map(|z| unit(z.iter().zip(&scales).map(|(z, s)| z / s).collect()).0).collect();
+    let least = scales.iter().fold(f64::INFINITY, |a, s| a.min(*s));
+    let changes =
+        z.iter().map(|z| unit(z.iter().zip(&scales).map(|(z, s)| z * (least / s)).collect()).0).collect();
     basis(changes, SAME, n)
 }

@@ -71,7 +71,7 @@ pub fn case(family: Family, m: usize, seed: u64) -> Case {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let n = m + 2;
     let mut rows: Vec<Vec<f64>> = (0..m).map(|_| normals(&mut rng, n)).collect();
-    let mut pick = |rng: &mut ChaCha8Rng| rng.random_range(0..m);
+    let pick = |rng: &mut ChaCha8Rng| rng.random_range(0..m);
     match family {
         Family::Generic => {}
         Family::LowRank => {
