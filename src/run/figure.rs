@@ -63,7 +63,7 @@ pub fn run_figure(rows: &[Map<String, Value>], path: &Path) -> Result<()> {
     if let Some(last) = plots.last_mut() {
         last.x_label = "step".into();
     }
-    let heights: Vec<u32> = plots.iter().map(|p| if p.title == "loss" { 200 } else { 160 }).collect();
+    let heights: Vec<u32> = plots.iter().map(|p| if p.title == "loss" { 175 } else { 135 }).collect();
     save_stack(&plots, &heights, path)
 }
 

@@ -4,19 +4,15 @@ use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::checkpoint::{Checkpoints, Stateful, publish};
-use super::files::{
-    create_dir, parent, read_json, remove_temporary, sync_dir, sync_tree, temporary_dir, write_whole,
-};
+use super::facts::{compare, describe, keep_module, note_session};
+use super::files::{create_dir, parent, remove_temporary, sync_dir, sync_tree, temporary_dir};
 use super::{Log, Meter, memory, read_log, run_figure};
 use crate::error::{Error, Result, io_error};
-
-const FACTS: &str = "run.json";
-const ARGUMENTS: &str = "args.json";
 
 /// A text that the run is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +87,11 @@ impl Run {
     /// A folder that cannot be written or that another process writes; to continue, a folder without a run,
     /// arguments or inputs that differ, a checkpoint that does not fit.
     pub fn start(options: RunOptions, states: Vec<Rc<dyn Stateful>>) -> Result<Self> {
-        let (dir, notes) = if options.resume { reopen(&options)? } else { create(&options)? };
+        let (dir, notes) = if options.resume {
+            (options.dir.clone(), compare(&options.dir, &options)?)
+        } else {
+            create(&options)?
+        };
         let lock = lock(&dir)?;
         remove_temporary(&dir)?;
         let checkpoints = Checkpoints::open(dir.join("checkpoints"), options.keep)?;
@@ -223,9 +223,7 @@ impl Run {
     /// # Errors
     /// A file that cannot be written.
     pub fn add_module(&self, module: &Source) -> Result<()> {
-        let path = module_path(&self.dir, &module.name);
-        create_dir(parent(&path))?;
-        write_whole(&path, module.text.as_bytes())
+        keep_module(&self.dir, module)
     }
 }
 
@@ -270,139 +268,6 @@ fn create(options: &RunOptions) -> Result<(PathBuf, Vec<String>)> {
         notes.push(format!("`{}` is in use: this run goes to `{}`", options.dir.display(), dir.display()));
     }
     Ok((dir, notes))
-}
-
-/// Writes what the run is made of.
-fn describe(dir: &Path, options: &RunOptions) -> Result<()> {
-    if let Some(script) = &options.script {
-        let path = script_path(dir, &script.name);
-        create_dir(parent(&path))?;
-        write_whole(&path, script.text.as_bytes())?;
-    }
-    for module in &options.modules {
-        let path = module_path(dir, &module.name);
-        create_dir(parent(&path))?;
-        write_whole(&path, module.text.as_bytes())?;
-    }
-    write_json(&dir.join(ARGUMENTS), &Value::Object(options.args.clone()))?;
-    let facts = json!({
-        "raco": env!("CARGO_PKG_VERSION"),
-        "versions": versions(&["candle-core", "rhai", "safetensors", "tokenizers"]),
-        "script": options.script.as_ref().map(|s| &s.name),
-        "modules": options.modules.iter().map(|m| &m.name).collect::<Vec<_>>(),
-        "seed": options.seed,
-        "inputs": options.inputs,
-        "sessions": [session(0)],
-    });
-    write_json(&dir.join(FACTS), &facts)
-}
-
-/// Checks that the run in the folder is the one that is to be continued.
-fn reopen(options: &RunOptions) -> Result<(PathBuf, Vec<String>)> {
-    let dir = options.dir.clone();
-    if !dir.join(FACTS).is_file() {
-        return Err(Error::new("no run to resume here").in_file(&dir).help("start it without `--resume`"));
-    }
-    let facts = read_json(&dir.join(FACTS))?;
-    let stored = read_json(&dir.join(ARGUMENTS))?;
-    let empty = Map::new();
-    let bound = |key: &String| !options.free_args.contains(key);
-    let changed = differences(stored.as_object().unwrap_or(&empty), &options.args, bound);
-    if !changed.is_empty() {
-        return Err(Error::new(format!("the run began with other arguments: {}", changed.join(", ")))
-            .in_file(dir.join(ARGUMENTS))
-            .help("give the arguments of the run, or start a new one without `--resume`"));
-    }
-    let changed = differences(facts["inputs"].as_object().unwrap_or(&empty), &options.inputs, |_| true);
-    if !changed.is_empty() {
-        return Err(Error::new(format!("what the run reads has changed: {}", changed.join(", ")))
-            .in_file(dir.join(FACTS))
-            .help("bring back the files that the run began with, or start a new run"));
-    }
-    let mut notes = Vec::new();
-    let script = options.script.iter().map(|s| (script_path(&dir, &s.name), s));
-    let modules = options.modules.iter().map(|m| (module_path(&dir, &m.name), m));
-    for (path, source) in script.chain(modules) {
-        if fs::read_to_string(&path).is_ok_and(|text| text != source.text) {
-            notes.push(format!("`{}` is not as it was when the run began", source.name));
-        }
-    }
-    let began = &facts["sessions"][0];
-    if facts["raco"] != env!("CARGO_PKG_VERSION") {
-        notes.push(format!("the run began with raco {}", facts["raco"]));
-    }
-    if began["threads"] != json!(rayon::current_num_threads()) || began["cpu"] != json!(cpu()) {
-        notes.push(format!(
-            "the run began on {} with {} threads: results may differ in the last bits",
-            began["cpu"], began["threads"]
-        ));
-    }
-    Ok((dir, notes))
-}
-
-/// `KEY is NEW, was OLD` for each value that differs.
-fn differences(
-    old: &Map<String, Value>,
-    new: &Map<String, Value>,
-    counts: impl Fn(&String) -> bool,
-) -> Vec<String> {
-    let shown = |value: Option<&Value>| value.map_or("not given".to_owned(), |v| format!("`{v}`"));
-    old.keys()
-        .chain(new.keys().filter(|key| !old.contains_key(*key)))
-        .filter(|key| counts(key) && old.get(*key) != new.get(*key))
-        .map(|key| format!("`{key}` is {}, was {}", shown(new.get(key)), shown(old.get(key))))
-        .collect()
-}
-
-/// Adds a session to the facts of a continued run.
-fn note_session(dir: &Path, step: usize) -> Result<()> {
-    let mut facts = read_json(&dir.join(FACTS))?;
-    if let Some(sessions) = facts["sessions"].as_array_mut() {
-        sessions.push(session(step));
-    }
-    write_json(&dir.join(FACTS), &facts)
-}
-
-fn session(step: usize) -> Value {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    json!({
-        "from_step": step,
-        "unix_s": now.as_secs(),
-        "os": std::env::consts::OS,
-        "cpu": cpu(),
-        "threads": rayon::current_num_threads(),
-    })
-}
-
-fn cpu() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    model.map_or(std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
-}
-
-/// Versions of the libraries that results depend on, from the lock file of the build.
-fn versions(names: &[&str]) -> Value {
-    let lock = include_str!("../../Cargo.lock");
-    let version = |name: &str| {
-        let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
-        Some(rest.split_once('"')?.0.to_owned())
-    };
-    Value::Object(names.iter().map(|name| ((*name).to_owned(), json!(version(name)))).collect())
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    write_whole(path, format!("{value:#}\n").as_bytes())
-}
-
-fn script_path(dir: &Path, name: &str) -> PathBuf {
-    let file = Path::new(name).file_name().map_or(Path::new("script.rhai"), Path::new);
-    dir.join("source").join(file)
-}
-
-fn module_path(dir: &Path, name: &str) -> PathBuf {
-    let parts = Path::new(name).components().filter(|c| matches!(c, Component::Normal(_)));
-    let path = dir.join("source/modules").join(parts.collect::<PathBuf>());
-    if path.extension().is_some() { path } else { path.with_extension("rhai") }
 }
 
 /// Holds the folder for this process; the system lets go when the process ends, however it ends.

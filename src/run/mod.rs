@@ -10,6 +10,7 @@
 //! Nothing here prints: what the user should be told is returned.
 
 mod checkpoint;
+mod facts;
 mod figure;
 mod files;
 mod folder;

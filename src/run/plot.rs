@@ -29,6 +29,11 @@ const FINE: u32 = 10;
 const TEXT: u32 = 12 * FINE;
 const LEFT: u32 = 62 * FINE;
 const TITLE: u32 = 26 * FINE;
+const LINE: u32 = 17 * FINE;
+const BAR: u32 = 22 * FINE;
+const GAP: u32 = 6 * FINE;
+const MARGIN: u32 = 10 * FINE;
+const WIDTH: u32 = 720 * FINE - 2 * MARGIN;
 const STROKE: u32 = 16;
 const HAIR: u32 = 8;
 
@@ -80,7 +85,7 @@ impl Plot {
     /// # Errors
     /// No point to draw; a file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        save_stack(std::slice::from_ref(self), &[320], path)
+        save_stack(std::slice::from_ref(self), &[300], path)
     }
 
     fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
@@ -105,14 +110,14 @@ pub(super) fn save_stack(plots: &[Plot], heights: &[u32], path: &Path) -> Result
         _ => 0.0,
     };
     let (from, to) = (from - pad, to + pad);
-    let (margin, axis) = (10 * FINE, 42 * FINE);
-    let heights: Vec<u32> = heights.iter().map(|h| h * FINE).collect();
-    let size = (720 * FINE, heights.iter().sum::<u32>() + axis + 2 * margin);
+    let axis = 42 * FINE;
+    let heights: Vec<u32> = plots.iter().zip(heights).map(|(p, h)| h * FINE + head_height(p)).collect();
+    let size = (WIDTH + 2 * MARGIN, heights.iter().sum::<u32>() + axis + 2 * MARGIN);
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE).map_err(draw_error)?;
-        let mut rest = root.margin(margin, margin, margin, margin + 6 * FINE);
+        let mut rest = root.margin(MARGIN, MARGIN, MARGIN, MARGIN);
         for (i, (plot, height)) in plots.iter().zip(&heights).enumerate() {
             let last = i + 1 == plots.len();
             let (area, below) = rest.split_vertically(height + if last { axis } else { 0 });
@@ -138,8 +143,8 @@ fn panel(area: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below: u32) -> Re
         None => 0.5 * high.abs().max(1e-300),
     };
     let (low, high) = (low - pad, high + pad);
-    let (head, body) = area.split_vertically(TITLE);
-    title(&head, plot)?;
+    let (top, body) = area.split_vertically(head_height(plot));
+    head(&top, plot)?;
     let mut chart = ChartBuilder::on(&body)
         .set_label_area_size(LabelAreaPosition::Left, LEFT)
         .set_label_area_size(LabelAreaPosition::Bottom, below)
@@ -191,37 +196,73 @@ fn panel(area: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below: u32) -> Re
     Ok(())
 }
 
+/// Width of a series in the legend: its line, its name, the space after it.
+fn legend_width(series: &Series) -> u32 {
+    // a sans-serif letter is a little more than half as wide as high
+    BAR + 3 * GAP + (series.label.chars().count() as f64 * 0.54 * f64::from(TEXT)) as u32
+}
+
+/// The legend in lines: beside the title where it fits, else on lines of its own below.
+fn legend(plot: &Plot) -> Vec<Vec<&Series>> {
+    let letters = plot.title.chars().count() as u32;
+    let mut room = (WIDTH - LEFT).saturating_sub(letters * TEXT * 6 / 10);
+    let mut lines = vec![vec![]];
+    let shown = plot.series.iter().filter(|s| !s.label.is_empty() && s.style != Style::Pale);
+    let whole: u32 = shown.clone().map(legend_width).sum();
+    if whole > room {
+        room = 0;
+    }
+    for series in shown {
+        let width = legend_width(series);
+        if width > room {
+            lines.push(vec![]);
+            room = WIDTH - LEFT;
+        }
+        room = room.saturating_sub(width);
+        if let Some(line) = lines.last_mut() {
+            line.push(series);
+        }
+    }
+    lines
+}
+
+/// Height of title and legend.
+fn head_height(plot: &Plot) -> u32 {
+    TITLE + (legend(plot).len() as u32 - 1) * LINE
+}
+
 /// The title at the left, the legend at the right.
-fn title(area: &Area<'_>, plot: &Plot) -> Result<()> {
-    const BAR: i32 = 22 * FINE as i32;
-    const GAP: i32 = 6 * FINE as i32;
+fn head(area: &Area<'_>, plot: &Plot) -> Result<()> {
     let text = |size: u32| {
         let style = TextStyle::from(("sans-serif", size).into_font());
         style.color(&INK).pos(Pos::new(HPos::Left, VPos::Center))
     };
     let middle = TITLE as i32 / 2;
     area.draw_text(&plot.title, &text(TEXT + 2 * FINE), (LEFT as i32, middle)).map_err(draw_error)?;
-    let shown = plot.series.iter().filter(|s| !s.label.is_empty() && s.style != Style::Pale);
-    // a sans-serif letter is a little more than half as wide as high
-    let width = |s: &Series| BAR + GAP + (s.label.chars().count() as f64 * 0.54 * f64::from(TEXT)) as i32;
-    let mut left =
-        area.dim_in_pixel().0 as i32 - shown.clone().map(|s| width(s) + 2 * GAP).sum::<i32>() + 2 * GAP;
-    for series in shown {
-        let color = PALETTE[series.color % PALETTE.len()];
-        let bar = |a: i32, b: i32| {
-            let stroke = color.stroke_width(STROKE);
-            PathElement::new([(left + a * FINE as i32, middle), (left + b * FINE as i32, middle)], stroke)
-        };
-        match series.style {
-            Style::Points => {
-                area.draw(&Circle::new((left + BAR - 2 * GAP, middle), 3 * FINE, color.filled()))
+    for (i, line) in legend(plot).into_iter().enumerate() {
+        let middle = middle + (i as u32 * LINE) as i32;
+        let width: u32 = line.iter().map(|s| legend_width(s)).sum();
+        let mut left = area.dim_in_pixel().0.saturating_sub(width.saturating_sub(2 * GAP)) as i32;
+        for series in line {
+            let color = PALETTE[series.color % PALETTE.len()];
+            let bar = |a: u32, b: u32| {
+                let stroke = color.stroke_width(STROKE);
+                PathElement::new([(left + a as i32, middle), (left + b as i32, middle)], stroke)
+            };
+            match series.style {
+                Style::Points => {
+                    area.draw(&Circle::new((left + (BAR - 2 * GAP) as i32, middle), 3 * FINE, color.filled()))
+                }
+                Style::Dashed => {
+                    area.draw(&bar(0, BAR * 2 / 5)).and_then(|()| area.draw(&bar(BAR * 3 / 5, BAR)))
+                }
+                _ => area.draw(&bar(0, BAR)),
             }
-            Style::Dashed => area.draw(&bar(0, 9)).and_then(|()| area.draw(&bar(13, 22))),
-            _ => area.draw(&bar(0, 22)),
+            .map_err(draw_error)?;
+            area.draw_text(&series.label, &text(TEXT), (left + (BAR + GAP) as i32, middle))
+                .map_err(draw_error)?;
+            left += legend_width(series) as i32;
         }
-        .map_err(draw_error)?;
-        area.draw_text(&series.label, &text(TEXT), (left + BAR + GAP, middle)).map_err(draw_error)?;
-        left += width(series) + 2 * GAP;
     }
     Ok(())
 }

@@ -38,6 +38,25 @@ fn a_run_is_drawn_with_its_objectives() {
             fs::copy(&path, format!("{dir}/run-{steps}.svg")).unwrap();
         }
     }
+    let names = ["quality", "brevity", "faithful", "harmless", "a-name-that-is-rather-long"];
+    let named = |x: f64| Value::Object(names.iter().map(|n| ((*n).to_owned(), json!(x))).collect());
+    let pairs = |x: f64| {
+        let later = |i: usize| {
+            Value::Object(
+                names[i + 1..].iter().map(|n| ((*n).to_owned(), json!(x * (i as f64 - 1.5)))).collect(),
+            )
+        };
+        Value::Object((0..4).map(|i| (names[i].to_owned(), later(i))).collect())
+    };
+    let many: Vec<_> = (0..9)
+        .map(|k| map(json!({ "step": k, "losses": named(k as f64), "cosines": pairs(k as f64 / 20.0), "alpha": named(0.2) })))
+        .collect();
+    run_figure(&many, &path).unwrap();
+    let svg = fs::read_to_string(&path).unwrap();
+    assert!(names.iter().all(|n| svg.contains(n)) && svg.contains("faithful · harmless"));
+    if let Ok(dir) = std::env::var("RACO_KEEP_FIGURES") {
+        fs::copy(&path, format!("{dir}/many.svg")).unwrap();
+    }
     let error = run_figure(&[map(json!({ "step": 0 }))], &path).unwrap_err().to_string();
     assert!(error.contains("no losses to draw"), "{error}");
 }
