@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
 use crate::model::ParameterSpace;
+use crate::model::ops::simd::{dispatch, dot};
 use crate::model::values::{Values, values};
 
 /// Scalars that one task of a reduction works on; fixed, so that sums do not depend on the thread count.
@@ -365,18 +366,12 @@ fn mixed_precision() -> Error {
         .help("combine gradients that came from the same place")
 }
 
-/// Dot product of short f32 runs; partial sums in f32 lanes.
+/// Dot product of a short f32 run.
 fn dot_f32(a: &[f32], b: &[f32]) -> f64 {
-    const WIDTH: usize = 16;
-    let mut lanes = [0f32; WIDTH];
-    let (a, b) = (a.chunks_exact(WIDTH), b.chunks_exact(WIDTH));
-    let tail: f32 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();
-    for (a, b) in a.zip(b) {
-        for i in 0..WIDTH {
-            lanes[i] += a[i] * b[i];
-        }
-    }
-    lanes.iter().map(|&x| f64::from(x)).sum::<f64>() + f64::from(tail)
+    f64::from(dispatch(
+        #[inline(always)]
+        || dot(a, b),
+    ))
 }
 
 enum Slice<'a> {
