@@ -13,12 +13,13 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Tensor};
 use raco::data::Batch;
 use raco::engine::{LogProbs, TAPE_BYTES, jacobian};
 use raco::model::{Config, Model};
+use raco::optim::{AdamW, Optimizer, Options, Schedule};
+use raco::run::Meter;
 use serde_json::json;
 
 #[path = "../tests/common/oracle.rs"]
@@ -33,32 +34,36 @@ struct Shape {
     /// Tokens of the prompt, and of each response.
     lengths: [usize; 3],
     samples: usize,
+    repeats: usize,
 }
 
 fn shapes() -> [Shape; 2] {
-    let config = |family: &str, layers: usize, hidden: usize, ffn: usize, heads: [usize; 3], vocab: usize, tied| {
-        Config::from_json(json!({
-            "model_type": family, "vocab_size": vocab, "hidden_size": hidden, "num_hidden_layers": layers,
-            "num_attention_heads": heads[0], "num_key_value_heads": heads[1], "head_dim": heads[2],
-            "intermediate_size": ffn, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu",
-            "tie_word_embeddings": tied, "max_position_embeddings": 512
-        }))
-        .unwrap()
-    };
+    let config =
+        |family: &str, layers: usize, hidden: usize, ffn: usize, heads: [usize; 3], vocab: usize, tied| {
+            Config::from_json(json!({
+                "model_type": family, "vocab_size": vocab, "hidden_size": hidden, "num_hidden_layers": layers,
+                "num_attention_heads": heads[0], "num_key_value_heads": heads[1], "head_dim": heads[2],
+                "intermediate_size": ffn, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "hidden_act": "silu",
+                "tie_word_embeddings": tied, "max_position_embeddings": 512
+            }))
+            .unwrap()
+        };
     [
         Shape {
             name: "embedded",
             config: config("qwen3", 3, 96, 192, [4, 2, 32], 225, true),
             pairs: 16,
             lengths: [34, 16, 16],
-            samples: 15,
+            samples: 7,
+            repeats: 20,
         },
         Shape {
             name: "medium",
             config: config("llama", 4, 256, 704, [4, 4, 64], 4096, false),
             pairs: 8,
             lengths: [64, 64, 64],
-            samples: 7,
+            samples: 5,
+            repeats: 2,
         },
     ]
 }
@@ -77,7 +82,7 @@ fn losses(tokens: &Tensor, pairs: usize, length: usize, m: usize) -> Result<Vec<
         .collect()
 }
 
-fn raco_step(model: &Model, batch: &Batch, lengths: [usize; 3], m: usize, optimizer: &mut dyn raco::optim::Optimizer) {
+fn raco_step(model: &Model, batch: &Batch, lengths: [usize; 3], m: usize, optimizer: &mut Optimizer) {
     let log_probs = LogProbs::new(model, batch, TAPE_BYTES).unwrap();
     let losses = losses(log_probs.tokens(), batch.len(), lengths[1], m).unwrap();
     let names = Arc::new((0..m).map(|i| format!("o{i}")).collect());
@@ -168,15 +173,11 @@ fn gemm(
     }
 }
 
-/// CPU and wall time of `f`, in ms.
-fn time(f: &mut dyn FnMut()) -> [f64; 2] {
-    let (cpu, wall) = (cpu_ms(), Instant::now());
-    f();
-    [cpu_ms() - cpu, wall.elapsed().as_secs_f64() * 1e3]
-}
-
-fn cpu_ms() -> f64 {
-    raco::run::cpu_time_ms().unwrap_or(f64::NAN)
+/// CPU and wall time of `f`, in ms, the mean of `repeats` calls: the system counts CPU time in steps of 10 ms.
+fn time(repeats: usize, f: &mut dyn FnMut()) -> [f64; 2] {
+    let meter = Meter::start();
+    (0..repeats).for_each(|_| f());
+    [meter.cpu_ms().unwrap_or(f64::NAN), meter.wall_ms()].map(|ms| ms / repeats as f64)
 }
 
 fn median(samples: &mut [[f64; 2]], which: usize) -> f64 {
@@ -206,12 +207,14 @@ fn main() {
         let mut products = products(&shape.config, shape.pairs * (prompt + a + b), shape.pairs * (a + b));
         let mut first = f64::NAN;
         for &m in &ms {
-            let mut optimizer = raco::optim::AdamW::new(&model, Default::default(), raco::optim::Schedule::constant(1e-6));
+            let options = Options { lr: 1e-6, schedule: Schedule::default(), clip: None };
+            let mut optimizer = Optimizer::adamw(&model, AdamW::default(), options).unwrap();
             let (mut ours, mut plain, mut bound) = (vec![], vec![], vec![]);
             for round in 0..=shape.samples {
-                let o = time(&mut || raco_step(&model, &batch, shape.lengths, m, &mut optimizer));
-                let p = time(&mut || plain_step(&oracle, &batch, shape.lengths, m));
-                let g = time(&mut products);
+                let o =
+                    time(shape.repeats, &mut || raco_step(&model, &batch, shape.lengths, m, &mut optimizer));
+                let p = time(shape.repeats, &mut || plain_step(&oracle, &batch, shape.lengths, m));
+                let g = time(shape.repeats, &mut products);
                 if round > 0 {
                     ours.push(o);
                     plain.push(p);

@@ -38,7 +38,9 @@ impl Oracle {
         let sequences: Vec<(Vec<u32>, usize)> = batch
             .examples
             .iter()
-            .flat_map(|e| e.responses.iter().map(|r| ([&e.prompt_ids[..], &r.ids[..]].concat(), e.prompt_ids.len())))
+            .flat_map(|e| {
+                e.responses.iter().map(|r| ([&e.prompt_ids[..], &r.ids[..]].concat(), e.prompt_ids.len()))
+            })
             .collect();
         let (n, t) = (sequences.len(), sequences.iter().map(|(ids, _)| ids.len()).max().unwrap());
         let padded: Vec<u32> = sequences
@@ -49,7 +51,8 @@ impl Oracle {
         let mut x = self.parameters[self.layout.embed].index_select(&tokens, 0)?;
 
         let frequency = |i: usize| 1.0 / (config.rope.theta as f32).powf((2 * i) as f32 / d as f32);
-        let angles: Vec<f32> = (0..t).flat_map(|p| (0..d / 2).map(move |i| p as f32 * frequency(i))).collect();
+        let angles: Vec<f32> =
+            (0..t).flat_map(|p| (0..d / 2).map(move |i| p as f32 * frequency(i))).collect();
         let table = |f: fn(f32) -> f32| -> Result<Tensor> {
             let values: Vec<f32> = angles.iter().map(|&a| f(a)).collect();
             Tensor::from_vec(values, (1, t, 1, d / 2), &Device::Cpu)?.to_dtype(self.dtype)
@@ -91,7 +94,8 @@ impl Oracle {
             x = (x + self.linear(&y, l.down)?)?;
         }
 
-        let scored = sequences.iter().enumerate().flat_map(|(i, (ids, p))| (*p..ids.len()).map(move |j| (i, j)));
+        let scored =
+            sequences.iter().enumerate().flat_map(|(i, (ids, p))| (*p..ids.len()).map(move |j| (i, j)));
         let (rows, targets): (Vec<u32>, Vec<u32>) =
             scored.map(|(i, j)| ((i * t + j - 1) as u32, sequences[i].0[j])).unzip();
         let count = rows.len();
