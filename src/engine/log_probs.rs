@@ -140,6 +140,6 @@ fn pack(config: &Config, batch: &Batch, tape_bytes: usize) -> Result<Vec<Packed>
 fn activation_bytes(config: &Config) -> usize {
     let queries = config.heads * config.head_dim;
     let qkv = queries + 2 * config.kv_heads * config.head_dim;
-    let layer = 4 * config.hidden + 3 * qkv + queries + 3 * config.intermediate;
+    let layer = 4 * config.hidden + 2 * qkv + queries + 3 * config.intermediate;
     4 * (config.layers * layer + 2 * config.hidden)
 }

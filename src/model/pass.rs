@@ -103,33 +103,40 @@ impl<'a> Pass<'a> {
     /// x (mean x² + ε)^(-½) ∘ w, a row at a time.
     pub(crate) fn rms_norm(&mut self, x: &Act, parameter: usize) -> Result<Act> {
         let width = x.tensor.dim(1)?;
-        self.norm_heads(x, parameter, Heads::row(width), Axis::Tokens)
+        self.norm_parts(x, vec![(parameter, Heads::row(width))], Axis::Tokens)
     }
 
     /// The same over scored rows.
     pub(crate) fn rms_norm_scored(&mut self, x: &Act, parameter: usize) -> Result<Act> {
         let width = x.tensor.dim(1)?;
-        self.norm_heads(x, parameter, Heads::row(width), Axis::Scored)
+        self.norm_parts(x, vec![(parameter, Heads::row(width))], Axis::Scored)
     }
 
     /// Normalises each head of the queries and of the keys in rows [q | k | v].
     pub(crate) fn qk_norm(&mut self, qkv: &Act, q: usize, k: usize) -> Result<Act> {
         let h = self.mode.attention().heads;
         let part = |offset: usize, heads: usize| Heads { stride: h.stride(), offset, heads, width: h.width };
-        let normed = self.norm_heads(qkv, q, part(0, h.queries), Axis::Tokens)?;
-        self.norm_heads(&normed, k, part(h.queries * h.width, h.keys), Axis::Tokens)
+        let parts = vec![(q, part(0, h.queries)), (k, part(h.queries * h.width, h.keys))];
+        self.norm_parts(qkv, parts, Axis::Tokens)
     }
 
-    fn norm_heads(&mut self, x: &Act, parameter: usize, heads: Heads, axis: Axis) -> Result<Act> {
-        let (weight, shape) = (self.parameter(parameter), x.tensor.shape().clone());
-        let input = x.tensor.clone();
+    /// Normalises parts of each row, each with a weight of its own; other columns pass through.
+    fn norm_parts(&mut self, x: &Act, parts: Vec<(usize, Heads)>, axis: Axis) -> Result<Act> {
+        let (input, shape) = (x.tensor.clone(), x.tensor.shape().clone());
         let mut y = values::<f32>(&input)?.to_vec();
-        let r = norm::forward(&mut y, &values(&weight)?, self.eps, heads);
+        let mut saved = Vec::with_capacity(parts.len());
+        for (parameter, heads) in parts {
+            let weight = self.parameter(parameter);
+            let r = norm::forward(&mut y, &values(&weight)?, self.eps, heads);
+            saved.push((parameter, heads, weight, r));
+        }
         Ok(self.node(x, tensor(y, &shape)?, move |dy, sink| {
-            let (x, w) = (values::<f32>(&input)?, values::<f32>(&weight)?);
+            let x = values::<f32>(&input)?;
             let mut dx = values::<f32>(dy)?.to_vec();
-            sink.sums(parameter, &norm::weight_sums(&dx, &x, &r, heads, sink.segments(axis)));
-            norm::backward(&mut dx, &x, &r, &w, heads);
+            for (parameter, heads, weight, r) in &saved {
+                sink.sums(*parameter, &norm::weight_sums(&dx, &x, r, *heads, sink.segments(axis)));
+                norm::backward(&mut dx, &x, r, &values(weight)?, *heads);
+            }
             tensor(dx, &shape)
         }))
     }
