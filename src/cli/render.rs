@@ -36,10 +36,9 @@ fn draw(failure: &Failure, renderer: &Renderer) -> String {
     for note in &notes {
         group = group.element(Level::NOTE.no_name().message(note.as_str()));
     }
-    if let Some(help) = error.help_text() {
-        group = group.element(Level::HELP.message(help));
-    }
-    renderer.render(&[group])
+    let mut report = vec![group];
+    report.extend(error.help_text().map(|help| Group::with_title(Level::HELP.secondary_title(help))));
+    renderer.render(&report)
 }
 
 /// The frame with the caret: the innermost one outside stdlib, which is what the user can change. A stopped

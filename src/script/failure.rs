@@ -130,8 +130,10 @@ fn describe(engine: &Engine, sources: &[(String, String)], mut error: EvalAltRes
             engine.max_call_levels()
         ))
         .help("let the recursion end, or use a loop"),
-        E::ErrorDataTooLarge(what, _) => Error::new(lower(&what))
-            .help("keep less in memory at once: write rows to a file, or let host types hold them"),
+        E::ErrorDataTooLarge(what, _) => {
+            Error::new(format!("{} is past the limit of a script", lower(&what)))
+                .help("keep less in memory at once: write rows to a file, or let host types hold them")
+        }
         E::ErrorTooManyVariables(_) => Error::new("too many variables").help("use an array or a map"),
         E::ErrorSystem(text, inner) => match inner.downcast::<Error>() {
             Ok(error) => *error,
@@ -139,6 +141,26 @@ fn describe(engine: &Engine, sources: &[(String, String)], mut error: EvalAltRes
             Err(inner) => Error::new(format!("{}: {inner}", lower(&text))),
         },
         other => Error::new(lower(&other.to_string())),
+    }
+}
+
+/// Rhai's text is `Unknown property 'x' - a getter is not registered for type 'T'`.
+fn property(text: &str) -> Error {
+    let parts: Vec<&str> = text.split('\'').collect();
+    let error = match parts[..] {
+        ["Unknown property ", name, _, kind, ..] => {
+            Error::new(format!("{} has no property `{name}`", plain_type(kind)))
+        }
+        _ => Error::new(lower(text)),
+    };
+    error.help("see what the value is with `print(value)`; methods need brackets: `value.name()`")
+}
+
+fn plain_type(name: &str) -> &str {
+    match name {
+        "i64" => "int",
+        "f64" => "float",
+        name => name.rsplit("::").next().unwrap_or(name),
     }
 }
 

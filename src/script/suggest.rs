@@ -89,7 +89,10 @@ pub(crate) fn function(
     let (name, types) = signature.split_once(" (").unwrap_or((signature, ""));
     let types = types.strip_suffix(')').unwrap_or(types);
     let plain = name.rsplit("::").next().unwrap_or(name).trim();
-    let types = types.replace("&str | ImmutableString | String", "string");
+    let types = types
+        .replace("&str | ImmutableString | String", "string")
+        .replace("i64", "int")
+        .replace("f64", "float");
     if !plain.starts_with(|c: char| c.is_alphabetic() || c == '_') {
         return (format!("`{plain}` does not work for ({types})"), None);
     }
@@ -159,16 +162,16 @@ fn script_functions(sources: &[(String, String)]) -> Vec<String> {
 pub(crate) fn word(sources: &[(String, String)], wanted: &str) -> Option<String> {
     let mut words = BTreeSet::new();
     for (_, text) in sources {
-        let mut rest = text.as_str();
+        let (mut rest, mut previous) = (text.as_str(), "");
         while let Some(start) = rest.find(|c: char| c.is_ascii_alphabetic() || c == '_') {
             let tail = &rest[start..];
             let end = tail.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(tail.len());
             let next = tail[end..].trim_start();
-            let declared = rest[..start].ends_with("let ") || rest[..start].ends_with("const ");
+            let declared = previous == "let" || previous == "const";
             if tail[..end] != *wanted && (declared || next.starts_with(':') && !next.starts_with("::")) {
                 words.insert(tail[..end].to_owned());
             }
-            rest = &tail[end..];
+            (previous, rest) = (&tail[..end], &tail[end..]);
         }
     }
     nearest(wanted, words.iter().map(String::as_str)).first().map(|near| (*near).to_owned())
