@@ -24,7 +24,8 @@ impl Model {
     /// # Errors
     /// What [`Config::from_json`] refuses; a tokenizer with more tokens than the embedding has rows; weights
     /// that do not fit into memory.
-    pub fn init(config: Value, tokenizer: Tokenizer, seed: u64) -> Result<Self> {
+    pub fn init(config: Value, tokenizer: impl Into<Arc<Tokenizer>>, seed: u64) -> Result<Self> {
+        let tokenizer = tokenizer.into();
         let mut config = Config::from_json(config)?;
         tokenizer.check_fits(config.vocab)?;
         check_memory(weight_bytes(&config), available_bytes())?;
@@ -45,7 +46,7 @@ impl Model {
             Ok(Parameter { name, tensor: Tensor::from_vec(values, shape, &Device::Cpu)? })
         };
         let weights = parameters(&config).into_iter().enumerate().map(fresh).collect::<Result<_>>()?;
-        Ok(Self::new(config, Weights::new(weights), Arc::new(tokenizer)))
+        Ok(Self::new(config, Weights::new(weights), tokenizer))
     }
 }
 

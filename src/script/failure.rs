@@ -97,7 +97,7 @@ pub(crate) fn explain(
 
 fn describe(engine: &Engine, sources: &[(String, String)], mut error: EvalAltResult) -> Error {
     use EvalAltResult as E;
-    error.take_position();
+    error.set_position(Position::NONE);
     match error {
         E::ErrorRuntime(token, _) => thrown(token),
         E::ErrorTerminated(token, _) => {
@@ -119,9 +119,7 @@ fn describe(engine: &Engine, sources: &[(String, String)], mut error: EvalAltRes
             &name,
             "test for it with `\"key\" in map`",
         ),
-        E::ErrorDotExpr(text, _) => {
-            Error::new(lower(&text)).help("see what the value is with `print(value)`")
-        }
+        E::ErrorDotExpr(text, _) => property(&text),
         E::ErrorModuleNotFound(name, _) => {
             Error::new(format!("module `{name}` not found")).help("write `import \"path\" as name;` above")
         }

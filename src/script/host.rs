@@ -130,6 +130,11 @@ impl Host {
         self.session.in_step.set(false);
         self.session.console().progress_end();
         match outcome {
+            Ok(Ok(_)) if self.session.resume.take().is_some() => {
+                Err(Error::new("the script starts no run, there is none to resume")
+                    .help("leave out `--resume`")
+                    .into())
+            }
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.explain(name, *error)),
             Err(panic) => Err(failure::Failure::from(panicked(&*panic))),

@@ -17,18 +17,18 @@ impl Sandbox {
         Self { roots: given.into_iter().map(|path| real(&path)).collect() }
     }
 
-    /// Allows a run folder that the script starts.
+    /// Fails unless a run may start in `folder`.
     ///
     /// # Errors
     /// A folder that is neither below the working directory nor given on the command line.
-    pub fn start(&mut self, folder: &Path) -> Result<()> {
-        let here = real(Path::new("."));
-        let path = real(folder);
-        if path == here || !path.starts_with(&here) {
-            self.check(folder)?;
-        }
-        self.roots.push(path);
-        Ok(())
+    pub fn check_start(&self, folder: &Path) -> Result<()> {
+        let (here, path) = (real(Path::new(".")), real(folder));
+        if path != here && path.starts_with(&here) { Ok(()) } else { self.check(folder) }
+    }
+
+    /// Allows all below the folder of a run.
+    pub fn allow(&mut self, folder: &Path) {
+        self.roots.push(real(folder));
     }
 
     /// Fails unless the script may write `path`.

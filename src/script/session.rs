@@ -26,6 +26,14 @@ pub struct Session {
     pub(crate) sources: RefCell<BTreeMap<String, String>>,
     /// True inside `run.steps`: an interrupt waits for the end of the step.
     pub(crate) in_step: Cell<bool>,
+    /// Folder of the run that `--resume` continues, until `start_run` takes it.
+    pub(crate) resume: RefCell<Option<PathBuf>>,
+    /// Fingerprints of what the script read, by path.
+    pub(crate) inputs: RefCell<serde_json::Map<String, serde_json::Value>>,
+    /// The number of backward passes was told.
+    pub(crate) told_terms: Cell<bool>,
+    /// Aggregators that call each other.
+    pub(crate) depth: Cell<usize>,
 }
 
 impl Session {
@@ -44,7 +52,11 @@ impl Session {
             sandbox: RefCell::new(sandbox),
             script: RefCell::default(),
             sources: RefCell::default(),
-            in_step: Cell::new(false),
+            in_step: Cell::default(),
+            resume: RefCell::default(),
+            inputs: RefCell::default(),
+            told_terms: Cell::default(),
+            depth: Cell::default(),
         }
     }
 
@@ -69,6 +81,11 @@ impl Session {
     /// [`Kind::Interrupted`](crate::error::Kind::Interrupted).
     pub fn check_interrupt(&self) -> Result<()> {
         if self.interrupted() { Err(Error::interrupted("stopped by Ctrl-C")) } else { Ok(()) }
+    }
+
+    /// Notes what the script read: a run goes on only with the same.
+    pub(crate) fn note_input(&self, path: &str, fingerprint: String) {
+        self.inputs.borrow_mut().insert(path.to_owned(), fingerprint.into());
     }
 
     /// The folder of the running script.

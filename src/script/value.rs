@@ -1,6 +1,6 @@
 //! Between script values and Rust: numbers, options maps, JSON, and our error inside Rhai's.
 
-use rhai::{Array, Dynamic, EvalAltResult, FnPtr, Map, Position};
+use rhai::{Array, Dynamic, EvalAltResult, Map, Position};
 
 use crate::error::{Error, Kind, Result, nearest};
 
@@ -173,11 +173,6 @@ impl Opts {
     /// A host type.
     pub fn host<T: Clone + 'static>(&mut self, key: &'static str, expected: &str) -> Result<Option<T>> {
         self.typed(key, expected, |v| v.clone().try_cast::<T>())
-    }
-
-    /// A function.
-    pub fn function(&mut self, key: &'static str) -> Result<Option<FnPtr>> {
-        self.host(key, "a function")
     }
 
     /// Ends the reading.

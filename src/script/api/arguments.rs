@@ -1,5 +1,6 @@
 //! `args`, `options`, and the error value that `catch` receives.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use super::super::args::usage_lines;
 use super::super::session::Session;
 use super::super::value::{Answer, fit, unknown};
+use super::run::stored_arguments;
 
 pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     let shared = session.clone();
@@ -19,7 +21,20 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
             shared.console().print(&help(&shared, &defaults));
             return Err(EvalAltResult::Exit(Dynamic::UNIT, Position::NONE).into());
         }
-        Ok(given.fill(defaults)?)
+        let resumed = given.take("resume").map(|folder| {
+            let out = given.peek("out").map(str::to_owned);
+            let folder = folder.or(out).or_else(|| defaults.get("out")?.clone().into_string().ok());
+            folder.map(PathBuf::from).ok_or_else(|| {
+                Error::with_kind(Kind::Usage, "`--resume` needs the folder of the run")
+                    .help("write `--resume runs/NAME`")
+            })
+        });
+        let Some(folder) = resumed.transpose()? else { return Ok(given.fill(defaults)?) };
+        given.resume(stored_arguments(&folder)?);
+        let mut args = given.fill(defaults)?;
+        args.insert("out".into(), folder.display().to_string().into());
+        shared.resume.replace(Some(folder));
+        Ok(args)
     });
     engine.register_fn("options", |given: Map, defaults: Map| {
         Ok::<_, Box<EvalAltResult>>(merge(given, defaults)?)

@@ -1,9 +1,9 @@
 //! `Matrix`, sums over arrays, and the primitives that aggregators compose.
 
-use rhai::{Array, Dynamic, Engine};
+use rhai::{Array, Dynamic, Engine, Map};
 
 use crate::error::{Error, Result};
-use crate::math::Matrix;
+use crate::math::{self, Matrix};
 
 use super::super::value::{Answer, array, floats, number, show};
 
@@ -36,9 +36,19 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("to_string", |h: &mut Matrix| print(h));
     engine.register_fn("to_debug", |h: &mut Matrix| print(h));
     engine.register_fn("==", |a: Matrix, b: Matrix| a == b);
-    engine.register_fn("*", |h: Matrix, v: Array| -> Answer<Array> { Ok(product(&h, &v)?) });
+    engine.register_fn("*", |h: Matrix, v: Array| -> Answer<Array> {
+        Ok(array(&h.mul_vec(&floats(&v, "array")?)?))
+    });
     engine.register_fn("*", |h: Matrix, x: f64| scale(&h, x));
     engine.register_fn("*", |x: f64, h: Matrix| scale(&h, x));
+
+    engine.register_fn("gram", |h: &mut Matrix| h.gram());
+    engine.register_fn("row_norms", |h: &mut Matrix| -> Answer<Array> { Ok(array(&math::row_norms(h)?)) });
+    engine.register_fn("cosines", |h: &mut Matrix| -> Answer<Matrix> { Ok(math::cosines(h)?) });
+    engine.register_fn("norm", |h: &mut Matrix, p: Array| -> Answer<f64> {
+        Ok(math::norm(h, &floats(&p, "p")?)?)
+    });
+    primitives(engine);
 
     engine.register_fn("sum", |v: Array| -> Answer<f64> { Ok(floats(&v, "array")?.iter().sum()) });
     engine.register_fn("mean", |v: Array| -> Answer<f64> {
@@ -79,6 +89,39 @@ pub(super) fn register(engine: &mut Engine) {
     });
 }
 
+/// The parts that aggregators are composed of.
+fn primitives(engine: &mut Engine) {
+    engine.register_fn("simplex_project", |v: Array| -> Answer<Array> {
+        Ok(array(&math::simplex_project(&floats(&v, "v")?)?))
+    });
+    engine.register_fn("clip", |p: Array, w: Array| -> Answer<Array> {
+        Ok(array(&math::clip(&floats(&p, "p")?, &floats(&w, "w")?)?))
+    });
+    engine.register_fn("cagrad_dual", |h: Matrix, w: Array, c: Dynamic| -> Answer<Map> {
+        let c = number(&c).ok_or_else(|| {
+            Error::new(format!("`c` is `{}`, expected a number", show(&c))).help("give c in [0, 1)")
+        })?;
+        let dual = math::cagrad_dual(&h, &floats(&w, "w")?, c)?;
+        let numbers = [
+            ("value", dual.value),
+            ("gap", dual.gap),
+            ("g0_norm", dual.g0_norm),
+            ("gp_norm", dual.gp_norm),
+            ("radius", dual.radius),
+        ];
+        let mut out: Map = numbers.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        out.insert("p".into(), array(&dual.p).into());
+        Ok(out)
+    });
+    engine.register_fn("min_norm_point", |h: Matrix| -> Answer<Map> {
+        let point = math::min_norm_point(&h)?;
+        let numbers = [("norm", point.norm), ("gap", point.gap)];
+        let mut out: Map = numbers.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        out.insert("p".into(), array(&point.p).into());
+        Ok(out)
+    });
+}
+
 fn extreme(values: &[Dynamic], pick: fn(f64, f64) -> f64) -> Answer<f64> {
     let values = floats(values, "array")?;
     let found = values.iter().copied().reduce(pick);
@@ -112,31 +155,7 @@ fn matrix(rows: &[Dynamic]) -> Result<Matrix> {
         None => Err(Error::new(format!("row {i} of the matrix is `{}`, expected an array", show(row)))
             .help("write `matrix([[1.0, 0.0], [0.0, 1.0]])`")),
     });
-    let rows = rows.collect::<Result<Vec<_>>>()?;
-    let cols = rows.first().map_or(0, Vec::len);
-    let mut out = Matrix::zeros(rows.len(), cols);
-    for (i, row) in rows.iter().enumerate() {
-        if row.len() != cols {
-            return Err(Error::new(format!(
-                "row {i} of the matrix has {} numbers, row 0 has {cols}",
-                row.len()
-            ))
-            .help("give all rows the same length"));
-        }
-        row.iter().enumerate().for_each(|(j, &x)| out[(i, j)] = x);
-    }
-    Ok(out)
-}
-
-fn product(h: &Matrix, v: &[Dynamic]) -> Result<Array> {
-    let v = floats(v, "array")?;
-    if v.len() != h.cols() {
-        return Err(Error::new(format!("a matrix of {} columns times {} numbers", h.cols(), v.len()))
-            .help("give one number a column"));
-    }
-    Ok((0..h.rows())
-        .map(|i| Dynamic::from(h.row(i).iter().zip(&v).map(|(a, b)| a * b).sum::<f64>()))
-        .collect())
+    Matrix::from_rows(&rows.collect::<Result<Vec<_>>>()?)
 }
 
 fn scale(h: &Matrix, x: f64) -> Matrix {

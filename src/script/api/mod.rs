@@ -1,9 +1,17 @@
 //! The functions and types of a script, one topic a file.
 
 mod arguments;
+mod data;
 mod files;
+mod gradients;
+mod loss;
 mod math;
+mod method;
+mod model;
+mod optim;
 mod random;
+mod report;
+mod run;
 mod text;
 
 use std::rc::Rc;
@@ -19,4 +27,12 @@ pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     math::register(engine);
     random::register(engine);
     text::register(engine, session);
+    model::register(engine, session);
+    data::register(engine, session);
+    loss::register(engine);
+    gradients::register(engine, session);
+    optim::register(engine);
+    method::register(engine, session);
+    run::register(engine, session);
+    report::register(engine, session);
 }

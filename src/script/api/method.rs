@@ -1,0 +1,302 @@
+//! `aggregator(name, options)`: a handle over an aggregator file or function, with its state.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+
+use rhai::{AST, Array, CallFnOptions, Dynamic, Engine, FnPtr, FuncArgs, Map, NativeCallContext, Scope};
+
+use crate::engine::Gradient;
+use crate::error::{Error, Result, nearest};
+use crate::run::{Stateful, write_whole};
+
+use super::super::resolver::{self, Source};
+use super::super::session::Session;
+use super::super::value::{Answer, array, floats, from_json, show, to_json, type_of};
+use super::gradients::{Gradients, preference_weights};
+
+/// A way to combine gradients; copies share its state.
+#[derive(Clone)]
+pub(super) struct Method(pub Rc<Inner>);
+
+pub(super) struct Inner {
+    name: String,
+    form: Form,
+    code: Code,
+    options: Map,
+    /// Objectives and state, from the first update on.
+    state: RefCell<Option<(usize, Dynamic)>>,
+    session: Rc<Session>,
+}
+
+/// What the aggregator reads.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    /// `weights(h, w, options[, state])`.
+    Weights { stateful: bool },
+    /// `direction(gradients, w, options[, state])`.
+    Direction { stateful: bool },
+}
+
+enum Code {
+    File(Box<AST>),
+    Closure(FnPtr),
+}
+
+impl Form {
+    fn stateful(self) -> bool {
+        matches!(self, Self::Weights { stateful: true } | Self::Direction { stateful: true })
+    }
+
+    fn function(self) -> &'static str {
+        match self {
+            Self::Weights { .. } => "weights",
+            Self::Direction { .. } => "direction",
+        }
+    }
+}
+
+impl Stateful for Inner {
+    fn name(&self) -> &str {
+        "method"
+    }
+
+    fn save(&self, dir: &Path) -> Result<()> {
+        let state = match &*self.state.borrow() {
+            Some((m, state)) => serde_json::json!({ "objectives": m, "state": to_json(state)? }),
+            None => serde_json::Value::Null,
+        };
+        write_whole(&dir.join("state.json"), format!("{state:#}\n").as_bytes())
+    }
+
+    fn restore(&self, dir: &Path) -> Result<()> {
+        let path = dir.join("state.json");
+        let broken = || Error::new("not the state of an aggregator").in_file(&path);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| crate::error::io_error(&e, "read the state of the aggregator", &path))?;
+        let stored: serde_json::Value = serde_json::from_str(&text).map_err(|_| broken())?;
+        self.state.replace(match stored.is_null() {
+            true => None,
+            false => {
+                let m = stored["objectives"].as_u64().ok_or_else(broken)? as usize;
+                Some((m, from_json(&stored["state"])?))
+            }
+        });
+        Ok(())
+    }
+}
+
+impl Method {
+    fn call(&self, context: &NativeCallContext, function: &str, args: Vec<Dynamic>) -> Answer<Dynamic> {
+        const NESTED: usize = 16;
+        let depth = &self.0.session.depth;
+        if depth.get() >= NESTED {
+            return Err(Error::new("aggregators call each other without end")
+                .help("let an aggregator call another one only, not itself")
+                .into());
+        }
+        depth.set(depth.get() + 1);
+        let result = match &self.0.code {
+            Code::File(ast) => context.engine().call_fn_with_options::<Dynamic>(
+                CallFnOptions::new().eval_ast(true),
+                &mut Scope::new(),
+                ast,
+                function,
+                Arguments(args),
+            ),
+            Code::Closure(closure) => closure.call_within_context(context, Arguments(args)),
+        };
+        depth.set(depth.get() - 1);
+        result
+    }
+
+    fn update(&self, context: &NativeCallContext, gradients: &Gradients, weights: &Dynamic) -> Answer<Map> {
+        let m = gradients.rows().len();
+        let w = preference_weights(gradients.rows().names(), weights)?;
+        let reads = match self.0.form {
+            Form::Weights { .. } => Dynamic::from(gradients.gramian()?.clone()),
+            Form::Direction { .. } => Dynamic::from(gradients.clone()),
+        };
+        let mut args = vec![reads, array(&w).into(), self.0.options.clone().into()];
+        if self.0.form.stateful() {
+            let kept = self.0.state.borrow().as_ref().filter(|(len, _)| *len == m).map(|(_, s)| s.clone());
+            args.push(match kept {
+                Some(state) => state,
+                None => self.call(context, "init", vec![(m as i64).into()])?,
+            });
+        }
+        let result = self.call(context, self.0.form.function(), args)?;
+        Ok(self.finish(gradients, &w, result)?)
+    }
+
+    /// Completes what the file returned with the direction and w, and keeps its state.
+    fn finish(&self, gradients: &Gradients, w: &[f64], result: Dynamic) -> Result<Map> {
+        let name = &self.0.name;
+        let mut update = match result.try_cast_result::<Map>() {
+            Ok(map) => map,
+            Err(value) if value.is_array() => Map::from_iter([("alpha".into(), value)]),
+            Err(value) => {
+                return Err(Error::new(format!("`{name}` returned {}, expected a map", type_of(&value)))
+                    .help(
+                        "return `#{ alpha: [...] }` from `weights`, `#{ direction: ... }` from `direction`",
+                    ));
+            }
+        };
+        let direction = match self.0.form {
+            Form::Weights { .. } => {
+                let alpha = update.get("alpha").and_then(|a| a.read_lock::<Array>()).ok_or_else(|| {
+                    Error::new(format!("`{name}` returned no array `alpha`"))
+                        .help("return `#{ alpha: [...] }`, one number an objective")
+                })?;
+                gradients.rows().combine(&floats(&alpha, "alpha")?)?
+            }
+            Form::Direction { .. } => {
+                let direction = update.get("direction").and_then(|d| d.clone().try_cast::<Gradient>());
+                direction.ok_or_else(|| {
+                    Error::new(format!("`{name}` returned no gradient `direction`"))
+                        .help("return `#{ direction: ... }`, a vector over all parameters")
+                })?
+            }
+        };
+        direction.check_finite(&format!("update of `{name}`"))?;
+        if self.0.form.stateful() {
+            let state = update.remove("state").ok_or_else(|| {
+                Error::new(format!("`{name}` returned no `state`"))
+                    .help("return the new state with the result")
+            })?;
+            self.0.state.replace(Some((w.len(), state)));
+        }
+        update.insert("direction".into(), Dynamic::from(direction));
+        update.insert("w".into(), array(w).into());
+        Ok(update)
+    }
+
+    fn show(&self) -> String {
+        let options: Vec<String> = self.0.options.iter().map(|(k, v)| format!("{k}: {}", show(v))).collect();
+        format!("Method({}{}{})", self.0.name, if options.is_empty() { "" } else { "; " }, options.join(", "))
+    }
+}
+
+struct Arguments(Vec<Dynamic>);
+
+impl FuncArgs for Arguments {
+    fn parse<C: Extend<Dynamic>>(self, container: &mut C) {
+        container.extend(self.0);
+    }
+}
+
+pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
+    engine.register_type_with_name::<Method>("Method");
+    let shared = session.clone();
+    engine.register_fn("aggregator", move |context: NativeCallContext, name: &str, options: Map| {
+        by_name(&shared, context.engine(), name, options)
+    });
+    let shared = session.clone();
+    engine.register_fn("aggregator", move |context: NativeCallContext, name: &str| {
+        by_name(&shared, context.engine(), name, Map::new())
+    });
+    let shared = session.clone();
+    engine.register_fn("aggregator", move |closure: FnPtr, options: Map| {
+        Method(Rc::new(Inner {
+            name: "closure".into(),
+            form: Form::Weights { stateful: false },
+            code: Code::Closure(closure),
+            options,
+            state: RefCell::default(),
+            session: shared.clone(),
+        }))
+    });
+    engine.register_fn(
+        "update",
+        |context: NativeCallContext, method: &mut Method, gradients: Gradients, weights: Dynamic| {
+            method.update(&context, &gradients, &weights)
+        },
+    );
+    engine.register_get("name", |method: &mut Method| method.0.name.clone());
+    engine.register_get("options", |method: &mut Method| method.0.options.clone());
+    engine.register_get("state", |method: &mut Method| {
+        method.0.state.borrow().as_ref().map_or(Dynamic::UNIT, |(_, state)| state.clone())
+    });
+    engine.register_fn("to_string", |method: &mut Method| method.show());
+    engine.register_fn("to_debug", |method: &mut Method| method.show());
+}
+
+fn by_name(session: &Rc<Session>, engine: &Engine, name: &str, options: Map) -> Answer<Method> {
+    let Source { name: file, text } = find(session, name)?;
+    session.sources.borrow_mut().insert(file.clone(), text.clone());
+    let in_file = |error| rhai::EvalAltResult::ErrorInModule(file.clone(), error, rhai::Position::NONE);
+    let mut ast = engine.compile(&text).map_err(|e| in_file(e.into()))?;
+    ast.set_source(&file);
+    let form = form(&ast).map_err(|e| e.in_file(&file))?;
+    Ok(Method(Rc::new(Inner {
+        name: Path::new(name).file_stem().map_or(name.into(), |stem| stem.to_string_lossy().into_owned()),
+        form,
+        code: Code::File(Box::new(ast)),
+        options,
+        state: RefCell::default(),
+        session: session.clone(),
+    })))
+}
+
+/// A file of the user's by path or name, then one of the folder `aggregators`.
+fn find(session: &Session, name: &str) -> Result<Source> {
+    let is_aggregator =
+        |source: &Source| source.text.contains("fn weights(") || source.text.contains("fn direction(");
+    let own = resolver::find(session, name);
+    match own {
+        Ok(source) if is_aggregator(&source) => return Ok(source),
+        Ok(source) if name.contains('/') || name.ends_with(".rhai") => {
+            return Err(Error::new("the file defines neither `weights` nor `direction`")
+                .in_file(&source.name)
+                .help("define `fn weights(h, w, options)` that returns `#{ alpha: [...] }`"));
+        }
+        _ => {}
+    }
+    if let Ok(source) = resolver::find(session, &format!("aggregators/{name}")) {
+        return Ok(source);
+    }
+    let known = known(session);
+    let near = nearest(name, known.iter().map(String::as_str));
+    let hint = near.first().map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+    Err(Error::new(format!("unknown aggregator `{name}`"))
+        .help(format!("{hint}there are {}; or give the path of a file", known.join(", "))))
+}
+
+/// Names of all aggregators: those of the folder `aggregators`, and files of the script's folder that define one.
+fn known(session: &Session) -> Vec<String> {
+    let mut known: Vec<String> = resolver::names(session, "aggregators/")
+        .iter()
+        .map(|name| name.trim_start_matches("aggregators/").to_owned())
+        .collect();
+    let own = resolver::names(session, "").into_iter().filter(|name| !name.contains('/'));
+    known.extend(own.filter(|name| {
+        resolver::find(session, name).is_ok_and(|s| {
+            s.text.contains("fn weights(h, w, options") || s.text.contains("fn direction(gradients")
+        })
+    }));
+    known.sort();
+    known.dedup();
+    known
+}
+
+fn form(ast: &AST) -> Result<Form> {
+    let has =
+        |name: &str, params: usize| ast.iter_functions().any(|f| f.name == name && f.params.len() == params);
+    let form = match (has("weights", 3), has("weights", 4), has("direction", 3), has("direction", 4)) {
+        (true, ..) => Form::Weights { stateful: false },
+        (_, true, ..) => Form::Weights { stateful: true },
+        (_, _, true, _) => Form::Direction { stateful: false },
+        (_, _, _, true) => Form::Direction { stateful: true },
+        _ => {
+            return Err(Error::new("`weights` or `direction` has not the parameters of an aggregator").help(
+                "define `fn weights(h, w, options)`, with a fourth parameter `state` where it keeps one",
+            ));
+        }
+    };
+    if form.stateful() && !has("init", 1) {
+        return Err(
+            Error::new("a stateful aggregator needs `init`").help("define `fn init(m)`: the first state")
+        );
+    }
+    Ok(form)
+}

@@ -1,0 +1,116 @@
+//! Generate and judge; draw.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use rhai::{Array, Dynamic, Engine, FnPtr, Map, NativeCallContext};
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::run::{Plot, Series, Style};
+
+use super::super::session::Session;
+use super::super::value::{Answer, Opts, array, floats, number, show, type_of};
+use super::model::responses;
+
+/// Prompts generated for between two looks at the progress bar.
+const CHUNK: usize = 64;
+
+pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
+    let shared = session.clone();
+    engine.register_fn(
+        "evaluate",
+        move |context: NativeCallContext, policy: Model, prompts: Array, judges: Map, options: Map| {
+            evaluate(&shared, &context, &policy, &prompts, &judges, options)
+        },
+    );
+    let shared = session.clone();
+    engine.register_fn("plot", move |path: &str, options: Map| -> Answer<()> {
+        shared.sandbox.borrow().check(Path::new(path))?;
+        Ok(plot(options)?.save(Path::new(path))?)
+    });
+}
+
+/// `#{ responses, scores: #{ judge: mean }, each: #{ judge: [score, …] } }`.
+fn evaluate(
+    session: &Session,
+    context: &NativeCallContext,
+    policy: &Model,
+    prompts: &[Dynamic],
+    judges: &Map,
+    options: Map,
+) -> Answer<Map> {
+    if prompts.is_empty() {
+        return Err(Error::new("`evaluate` without a prompt").help("give at least one prompt").into());
+    }
+    if options.contains_key("first_index") {
+        return Err(Error::new("`evaluate` numbers the prompts itself")
+            .help("leave out `first_index`")
+            .into());
+    }
+    let mut texts = Vec::with_capacity(prompts.len());
+    for (i, chunk) in prompts.chunks(CHUNK).enumerate() {
+        session.console().progress(i * CHUNK, prompts.len(), "generating");
+        let mut options = options.clone();
+        options.insert("first_index".into(), ((i * CHUNK) as i64).into());
+        texts.extend(responses(session, policy, chunk, options)?);
+    }
+    session.console().progress_end();
+    let (mut scores, mut each) = (Map::new(), Map::new());
+    for (name, judge) in judges {
+        let judge = judge.clone().try_cast::<FnPtr>().ok_or_else(|| {
+            Error::new(format!("judge `{name}` is {}, expected a function", type_of(judge)))
+                .help("give `|prompt, response| number`")
+        })?;
+        let mut values = Vec::with_capacity(texts.len());
+        for (prompt, text) in prompts.iter().zip(&texts) {
+            let score: Dynamic = judge.call_within_context(context, (prompt.clone(), text.clone()))?;
+            values.push(number(&score).filter(|x| x.is_finite()).ok_or_else(|| {
+                Error::new(format!("judge `{name}` returned `{}`, expected a finite number", show(&score)))
+                    .help("return a number for every response, also an empty one")
+            })?);
+        }
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        scores.insert(name.clone(), mean.into());
+        each.insert(name.clone(), array(&values).into());
+    }
+    let texts: Array = texts.into_iter().map(Dynamic::from).collect();
+    let parts = [("responses", texts.into()), ("scores", scores.into()), ("each", each.into())];
+    Ok(parts.map(|(key, value): (&str, Dynamic)| (key.into(), value)).into())
+}
+
+/// `#{ title, x_label, lines: #{ label: values }, points: #{ label: values } }`; values are numbers or `[x, y]`.
+fn plot(options: Map) -> Result<Plot> {
+    let mut options = Opts::new("plot", options);
+    let mut plot = Plot {
+        title: options.text("title")?.unwrap_or_default(),
+        x_label: options.text("x_label")?.unwrap_or_default(),
+        mark: options.float("mark")?,
+        ..Plot::default()
+    };
+    for (key, style) in [("lines", Style::Line), ("points", Style::Points)] {
+        for (label, values) in options.host::<Map>(key, "a map of arrays by label")?.unwrap_or_default() {
+            let values = values.read_lock::<Array>().ok_or_else(|| {
+                Error::new(format!("`{label}` of the plot is {}, expected an array", type_of(&values)))
+                    .help("give numbers, or `[x, y]` pairs")
+            })?;
+            let point = |(i, value): (usize, &Dynamic)| match (number(value), value.read_lock::<Array>()) {
+                (Some(y), _) => Ok((i as f64, y)),
+                (None, Some(pair)) if pair.len() == 2 => {
+                    let pair = floats(&pair, &label)?;
+                    Ok((pair[0], pair[1]))
+                }
+                _ => Err(Error::new(format!(
+                    "`{label}[{i}]` is `{}`, expected a number or a pair",
+                    show(value)
+                ))
+                .help("give numbers, or `[x, y]` pairs")),
+            };
+            let points = values.iter().enumerate().map(point).collect::<Result<_>>()?;
+            let color = plot.series.len();
+            plot.series.push(Series { label: label.to_string(), points, style, color });
+        }
+    }
+    options.finish()?;
+    Ok(plot)
+}

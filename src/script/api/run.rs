@@ -1,0 +1,306 @@
+//! Runs: the folder, the loop with its safe point, the log.
+
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use candle_core::DType;
+use rhai::{Array, Dynamic, Engine, Map};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::run::{self, Responses, RunOptions, Source, Stateful, StepRow};
+
+use super::super::session::Session;
+use super::super::value::{Answer, Opts, floats, from_json, to_json, type_of};
+use super::data::{Batch, Batches};
+use super::gradients::Gradients;
+use super::method::Method;
+use super::optim::Optimizer;
+
+/// A run that is being written; copies share it.
+#[derive(Clone)]
+struct Run(Rc<Inner>);
+
+struct Inner {
+    session: Rc<Session>,
+    run: RefCell<run::Run>,
+    optimizers: Vec<Optimizer>,
+    sources: Cell<usize>,
+    steps: Cell<usize>,
+}
+
+/// The batches of a run, from the step it stands at.
+#[derive(Clone)]
+struct Steps {
+    run: Rc<Inner>,
+    batches: Batches,
+}
+
+impl IntoIterator for Steps {
+    type Item = Answer<Batch>;
+    type IntoIter = Box<dyn Iterator<Item = Answer<Batch>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(Walk { steps: self, begun: false })
+    }
+}
+
+/// A loop at work; its end, however it comes, ends the progress bar and the waiting of Ctrl-C.
+struct Walk {
+    steps: Steps,
+    begun: bool,
+}
+
+impl Walk {
+    /// The safe point between two steps.
+    fn next_batch(&mut self) -> Result<Option<Batch>> {
+        let Steps { run, batches } = &self.steps;
+        if self.begun {
+            run.keep_sources()?;
+            run.run.borrow_mut().advance()?;
+        } else {
+            batches.prepare(run.run.borrow().step())?;
+            self.begun = true;
+        }
+        run.session.in_step.set(false);
+        let step = run.run.borrow().step();
+        if run.session.interrupted() {
+            run.run.borrow().checkpoint()?;
+            return Err(Error::interrupted(format!("stopped after step {step} of {}", batches.len()))
+                .help(format!("resume with `{}`", run.resume_command())));
+        }
+        if step >= batches.len() {
+            run.run.borrow().checkpoint()?;
+            run.run.borrow().plot()?;
+            return Ok(None);
+        }
+        run.session.in_step.set(true);
+        batches.batch(step).map(Some)
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Answer<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_batch().map_err(Into::into).transpose()
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        self.steps.run.session.in_step.set(false);
+        self.steps.run.session.console().progress_end();
+    }
+}
+
+impl Inner {
+    fn resume_command(&self) -> String {
+        let script = self.session.script.borrow().display().to_string();
+        format!("raco script {script} --resume {}", self.run.borrow().dir().display())
+    }
+
+    /// Keeps modules that were loaded since the start.
+    fn keep_sources(&self) -> Result<()> {
+        if self.session.sources.borrow().len() == self.sources.get() {
+            return Ok(());
+        }
+        let modules = modules(&self.session);
+        self.sources.set(self.session.sources.borrow().len());
+        modules.iter().try_for_each(|module| self.run.borrow().add_module(module))
+    }
+
+    fn log(&self, gradients: &Gradients, update: &Map, more: &Map) -> Result<()> {
+        let list = |key: &str| update.get(key).and_then(|v| v.read_lock::<Array>().map(|a| a.to_vec()));
+        let Some(w) = list("w") else {
+            return Err(Error::new("the update has no weights `w`")
+                .help("log what `method.update(gradients, weights)` returned"));
+        };
+        let alpha = list("alpha").map(|a| floats(&a, "alpha")).transpose()?;
+        let mut diagnostics = serde_json::Map::new();
+        for (key, value) in update.iter().chain(more) {
+            if !["alpha", "w", "direction", "state"].contains(&key.as_str()) {
+                diagnostics.insert(key.to_string(), to_json(value)?);
+            }
+        }
+        let sums = |which: usize| -> Result<Option<Vec<f64>>> {
+            let Some(origin) = gradients.origin().filter(|o| o.batch.lengths(which).is_ok()) else {
+                return Ok(None);
+            };
+            Ok(Some(origin.log_probs.sums(which)?.to_dtype(DType::F64)?.to_vec1()?))
+        };
+        let (chosen, rejected) = (sums(0)?, sums(1)?);
+        let responses = gradients.origin().zip(chosen.as_deref()).map(|(origin, chosen)| Responses {
+            batch: &origin.batch,
+            chosen,
+            rejected: rejected.as_deref(),
+        });
+        let row = StepRow {
+            gradients: gradients.rows(),
+            gramian: gradients.gramian()?,
+            weights: &floats(&w, "w")?,
+            alpha: alpha.as_deref(),
+            diagnostics: &diagnostics,
+            report: self.optimizers.first().and_then(|o| o.report.get()),
+            responses,
+        };
+        let row = row.to_map()?;
+        self.run.borrow_mut().log(&row)?;
+        let done = self.run.borrow().step() + 1;
+        self.session.console().progress(
+            done.min(self.steps.get()),
+            self.steps.get(),
+            &message(&row, &diagnostics),
+        );
+        Ok(())
+    }
+}
+
+/// Losses, cosines, and the diagnostics that are numbers by objective: `quality 0.69 brevity 0.71 · cos -0.55 · p 0.6 0.4`.
+fn message(row: &serde_json::Map<String, Value>, diagnostics: &serde_json::Map<String, Value>) -> String {
+    let number = |v: &Value| v.as_f64().map(|x| format!("{x:.3}"));
+    let numbers = |v: &Value| -> Vec<String> {
+        match v {
+            Value::Object(map) => map.values().filter_map(number).collect(),
+            Value::Array(list) => list.iter().filter_map(number).collect(),
+            _ => Vec::new(),
+        }
+    };
+    let mut parts = Vec::new();
+    if let Some(Value::Object(losses)) = row.get("losses") {
+        let losses = losses.iter().filter_map(|(name, loss)| Some(format!("{name} {}", number(loss)?)));
+        parts.push(losses.collect::<Vec<_>>().join(" "));
+    }
+    if let Some(Value::Object(rows)) = row.get("cosines") {
+        parts.push(format!("cos {}", rows.values().flat_map(numbers).collect::<Vec<_>>().join(" ")));
+    }
+    for (key, value) in diagnostics.iter().filter(|(_, value)| value.is_array()) {
+        let values = numbers(value);
+        if (1..=4).contains(&values.len()) {
+            parts.push(format!("{key} {}", values.join(" ")));
+        }
+    }
+    parts.join(" · ")
+}
+
+fn modules(session: &Session) -> Vec<Source> {
+    let script = session.script.borrow().display().to_string();
+    let others = session.sources().into_iter().filter(|(name, _)| *name != script);
+    others.map(|(name, text)| Source { name, text }).collect()
+}
+
+fn start(session: &Rc<Session>, args: &Map, states: &[Dynamic], options: Map) -> Result<Run> {
+    let mut options = Opts::new("start_run", options);
+    let out = args.get("out").and_then(|v| v.clone().into_string().ok()).ok_or_else(|| {
+        Error::new("the arguments have no `out`, the folder of the run")
+            .help("add `out: \"runs/NAME\"` to `args`")
+    })?;
+    let resume = session.resume.borrow_mut().take();
+    let dir = resume.clone().unwrap_or_else(|| PathBuf::from(&out));
+    session.sandbox.borrow().check_start(&dir)?;
+    let mut optimizers = Vec::new();
+    let mut held: Vec<Rc<dyn Stateful>> = Vec::new();
+    for state in states {
+        if let Some(model) = state.clone().try_cast::<Model>() {
+            held.push(Rc::new(model));
+        } else if let Some(optimizer) = state.clone().try_cast::<Optimizer>() {
+            held.push(optimizer.inner.clone());
+            optimizers.push(optimizer);
+        } else if let Some(method) = state.clone().try_cast::<Method>() {
+            held.push(method.0);
+        } else {
+            return Err(Error::new(format!("a run cannot hold {}", type_of(state)))
+                .help("give the model, the optimiser and the aggregator"));
+        }
+    }
+    let defaults = RunOptions::new(dir);
+    let Value::Object(stored) = to_json(&Dynamic::from(args.clone()))? else {
+        return Err(Error::internal("arguments are no map"));
+    };
+    let script = session.script.borrow().display().to_string();
+    let text = session.sources.borrow().get(&script).cloned();
+    let run = run::Run::start(
+        RunOptions {
+            resume: resume.is_some(),
+            script: text.map(|text| Source { name: script, text }),
+            modules: modules(session),
+            args: stored,
+            free_args: vec!["out".into()],
+            inputs: session.inputs.borrow().clone(),
+            seed: args.get("seed").and_then(|v| v.as_int().ok()).and_then(|s| s.try_into().ok()),
+            checkpoint_every: options.count("checkpoint_every")?.unwrap_or(defaults.checkpoint_every),
+            keep: options.count("keep")?.unwrap_or(defaults.keep),
+            ..defaults
+        },
+        held,
+    )?;
+    options.finish()?;
+    session.sandbox.borrow_mut().allow(run.dir());
+    run.notes().iter().for_each(|note| session.console().print(&format!("note: {note}")));
+    if resume.is_some() {
+        session.console().print(&format!("resumed after step {}", run.step()));
+    }
+    Ok(Run(Rc::new(Inner {
+        session: session.clone(),
+        run: RefCell::new(run),
+        optimizers,
+        sources: Cell::new(session.sources.borrow().len()),
+        steps: Cell::new(0),
+    })))
+}
+
+pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
+    engine.register_type_with_name::<Run>("Run");
+    engine.register_type_with_name::<Steps>("Steps");
+    engine.register_iterator_result::<Steps, Batch>();
+    let shared = session.clone();
+    engine.register_fn("start_run", move |args: Map, states: Array| -> Answer<Run> {
+        Ok(start(&shared, &args, &states, Map::new())?)
+    });
+    let shared = session.clone();
+    engine.register_fn("start_run", move |args: Map, states: Array, options: Map| -> Answer<Run> {
+        Ok(start(&shared, &args, &states, options)?)
+    });
+    engine.register_fn("steps", |run: &mut Run, batches: Batches| {
+        run.0.steps.set(batches.len());
+        Steps { run: run.0.clone(), batches }
+    });
+    engine.register_fn("log", |run: &mut Run, gradients: Gradients, update: Map| -> Answer<()> {
+        Ok(run.0.log(&gradients, &update, &Map::new())?)
+    });
+    engine.register_fn("log", |run: &mut Run, gradients: Gradients, update: Map, more: Map| -> Answer<()> {
+        Ok(run.0.log(&gradients, &update, &more)?)
+    });
+    engine.register_get("step", |run: &mut Run| run.0.run.borrow().step() as i64);
+    engine.register_get("dir", |run: &mut Run| run.0.run.borrow().dir().display().to_string());
+    engine.register_fn("path", |run: &mut Run, name: &str| -> Answer<String> {
+        Ok(run.0.run.borrow().path(name)?.display().to_string())
+    });
+    engine.register_fn("rows", |run: &mut Run| -> Answer<Array> {
+        let rows = run.0.run.borrow().rows()?;
+        Ok(rows.into_iter().map(|row| from_json(&Value::Object(row))).collect::<Result<_>>()?)
+    });
+    let text = |run: &mut Run| {
+        let run = run.0.run.borrow();
+        format!("Run({}; {} steps done)", run.dir().display(), run.step())
+    };
+    engine.register_fn("to_string", text);
+    engine.register_fn("to_debug", text);
+}
+
+/// A path below the folder of a run that is resumed, as `--resume` gives it.
+pub(super) fn stored_arguments(dir: &Path) -> Result<Map> {
+    let path = dir.join("args.json");
+    let text = std::fs::read_to_string(&path).map_err(|_| {
+        Error::new("there is no run to resume")
+            .in_file(dir)
+            .help("give the folder of a run: `--resume runs/NAME`")
+    })?;
+    let stored = serde_json::from_str(&text)
+        .map_err(|e| Error::new(format!("not valid JSON: {e}")).in_file(&path).help("start a new run"))?;
+    from_json(&stored)?
+        .try_cast::<Map>()
+        .ok_or_else(|| Error::new("the arguments are no map").in_file(&path).help("start a new run"))
+}
