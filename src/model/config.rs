@@ -231,7 +231,7 @@ impl Config {
         keys.only("layer_types", &[json!(vec!["full_attention"; config.layers])]);
         keys.refuse("quantization_config", "quantised weights are not read", "take the unquantised model");
         keys.refuse("auto_map", "the model brings its own code", "take a model of a known family");
-        if heads > 0 && config.kv_heads > 0 && heads % config.kv_heads != 0 {
+        if heads > 0 && config.kv_heads > 0 && !heads.is_multiple_of(config.kv_heads) {
             keys.problem(
                 format!(
                     "`num_attention_heads` is `{heads}`, not a multiple of `num_key_value_heads` `{}`",
