@@ -1,1 +1,2 @@
+mod aggregators;
 mod tasks;
