@@ -80,7 +80,8 @@ struct Sequence {
 
 impl Model {
     /// One response for each prompt, in order. What a prompt gets depends on the weights, the prompt, the
-    /// sampling and its index only.
+    /// sampling and its index, not on the other prompts; but a product with a single row may round differently
+    /// from one with several, which now and then turns a near tie in a wide model.
     ///
     /// A response ends with a stop token, after `max_new_tokens`, or where the model's context is full.
     /// `interrupted` is asked before each token.
