@@ -5,6 +5,7 @@ mod cli;
 mod common;
 mod data;
 mod engine;
+mod house;
 mod math;
 mod model;
 mod optim;
