@@ -22,8 +22,11 @@ use raco::optim::{AdamW, Optimizer, Options, Schedule};
 use raco::run::Meter;
 use serde_json::json;
 
+// shared with the tests, which use more of them
+#[allow(dead_code)]
 #[path = "../tests/common/oracle.rs"]
 mod oracle;
+#[allow(dead_code)]
 #[path = "../tests/common/random.rs"]
 mod random;
 

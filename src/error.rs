@@ -38,7 +38,14 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A file, with the 1-based line and column where they are known.
-    File { path: PathBuf, line: Option<usize>, column: Option<usize> },
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: Option<usize>,
+        /// Column, from 1.
+        column: Option<usize>,
+    },
     /// A tensor of a model, by its name in the weights file.
     Tensor(String),
     /// A key of a configuration or options map.

@@ -1,5 +1,6 @@
 //! m gradient rows over all parameters, and the algebra on them.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Tensor};
@@ -138,7 +139,7 @@ impl Gradients {
         if let Some(h) = self.gramian.get() {
             return Ok(h.clone());
         }
-        let h = self.gramian_over(&[0..self.space.size()])?;
+        let h = self.gramian_over(std::iter::once(0..self.space.size()))?;
         Ok(self.gramian.get_or_init(|| h).clone())
     }
 
@@ -146,16 +147,16 @@ impl Gradients {
     ///
     /// # Errors
     /// As [`Gradients::gramian`].
-    pub fn gramian_over(&self, ranges: &[std::ops::Range<usize>]) -> Result<Matrix> {
+    pub fn gramian_over(&self, ranges: impl IntoIterator<Item = Range<usize>>) -> Result<Matrix> {
         let (m, width) = (self.len(), self.space.size());
-        let blocks: Vec<std::ops::Range<usize>> = ranges
-            .iter()
+        let blocks: Vec<Range<usize>> = ranges
+            .into_iter()
             .flat_map(|r| r.clone().step_by(BLOCK).map(move |a| a..(a + BLOCK).min(r.end)))
             .collect();
         fn products<T: Copy + Into<f64> + Sync>(
             x: &[T],
             (m, width): (usize, usize),
-            blocks: &[std::ops::Range<usize>],
+            blocks: &[Range<usize>],
             dot: impl Fn(&[T], &[T]) -> f64 + Sync,
         ) -> Vec<f64> {
             let parts: Vec<Vec<f64>> = blocks

@@ -167,7 +167,7 @@ fn cotangent(name: &str, loss: &Tensor, log_probs: &LogProbs) -> Result<Vec<f64>
 fn check_alive(gradients: &Gradients) -> Result<()> {
     let space: &ParameterSpace = gradients.space();
     for (name, range) in space.names.iter().zip(space.offsets.windows(2)) {
-        let h = gradients.gramian_over(&[range[0]..range[1]])?;
+        let h = gradients.gramian_over(std::iter::once(range[0]..range[1]))?;
         if (0..gradients.len()).all(|i| h[(i, i)] == 0.0) {
             return Err(Error::new("the gradient of every objective is zero for a trainable tensor")
                 .at(Place::Tensor(name.clone()))

@@ -99,6 +99,12 @@ pub(crate) struct Attention {
     pub(crate) rotation: Arc<Rotation>,
 }
 
+/// Rotated keys of a group's rows, [n, d], the first of them row `base`.
+struct Keys {
+    values: Vec<f32>,
+    base: usize,
+}
+
 /// Scratch of one block of queries.
 struct Scratch {
     q: Vec<f32>,      // [BLOCK, d]
@@ -116,23 +122,21 @@ impl Attention {
         (0..self.groups.len()).flat_map(|g| (0..self.heads.keys).map(move |h| (g, h))).collect()
     }
 
-    /// Rotated keys of a group's rows, [n, d].
-    fn keys(&self, qkv: &[f32], rows: &Range<usize>, head: usize) -> Vec<f32> {
+    fn keys(&self, qkv: &[f32], rows: &Range<usize>, head: usize) -> Keys {
         let (h, d) = (self.heads, self.heads.width);
-        let mut keys = vec![0f32; rows.len() * d];
-        for (row, key) in rows.clone().zip(keys.chunks_exact_mut(d)) {
+        let mut values = vec![0f32; rows.len() * d];
+        for (row, key) in rows.clone().zip(values.chunks_exact_mut(d)) {
             let src = &qkv[row * h.stride() + h.key(head)..][..d];
             self.rotation.rotate(self.positions[row], src, key, 1.0, 1.0);
         }
-        keys
+        Keys { values, base: rows.start }
     }
 
     /// Rotated, scaled queries of a block, then scores [block, prefix + own].
     fn scores(
         &self,
         qkv: &[f32],
-        keys: &[f32],
-        base: usize,
+        keys: &Keys,
         span: &Span,
         block: &Range<usize>,
         head: usize,
@@ -147,7 +151,8 @@ impl Attention {
         let own = block.end - span.rows.start;
         let width = prefix + own;
         let q = View::new(&s.q, block.len(), d);
-        let keys_of = |rows: Range<usize>| View::new(&keys[(rows.start - base) * d..], rows.len(), d).t();
+        let keys_of =
+            |rows: Range<usize>| View::new(&keys.values[(rows.start - keys.base) * d..], rows.len(), d).t();
         if prefix > 0 {
             let dst = ViewMut::strided(&mut s.scores, block.len(), prefix, width);
             gemm(dst, Into::Overwrite, 1.0, q, keys_of(span.prefix.clone()), Threads::One);
@@ -197,7 +202,7 @@ impl Attention {
         let mut s = Scratch { q: vec![0f32; BLOCK * d], scores: vec![0f32; BLOCK * n] };
         for i in 0..h.share() {
             for (span, block) in blocks(&self.groups[group]) {
-                self.scores(qkv, &keys, base, span, &block, kv * h.share() + i, &mut s);
+                self.scores(qkv, &keys, span, &block, kv * h.share() + i, &mut s);
                 let (prefix, own) = (span.prefix.len(), block.end - span.rows.start);
                 for (row, scores) in block.clone().zip(s.scores.chunks_exact_mut(prefix + own)) {
                     let (seen, hidden) = scores.split_at_mut(prefix + row - span.rows.start + 1);
@@ -284,7 +289,7 @@ impl Attention {
         for i in 0..h.share() {
             let head = kv * h.share() + i;
             for (span, block) in blocks(&self.groups[group]) {
-                self.scores(qkv, &keys, base, span, &block, head, &mut s);
+                self.scores(qkv, &keys, span, &block, head, &mut s);
                 let (prefix, own) = (span.prefix.len(), block.end - span.rows.start);
                 let seen_width = prefix + own;
                 let values = |rows: Range<usize>| {
@@ -327,7 +332,14 @@ impl Attention {
                     gemm(ViewMut::new(&mut dv[at..], rows.len(), d), Into::Add, 1.0, p.t(), dy, Threads::One);
                     gemm(ViewMut::new(&mut dk[at..], rows.len(), d), Into::Add, 1.0, dp.t(), q, Threads::One);
                     let dst = ViewMut::new(&mut dq_block, block.len(), d);
-                    gemm(dst, into, h.scale(), dp, View::new(&keys[at..], rows.len(), d), Threads::One);
+                    gemm(
+                        dst,
+                        into,
+                        h.scale(),
+                        dp,
+                        View::new(&keys.values[at..], rows.len(), d),
+                        Threads::One,
+                    );
                 }
                 for (row, src) in block.clone().zip(dq_block.chunks_exact(d)) {
                     let dst = &mut dq[(row - base) * width + i * d..][..d];
