@@ -71,7 +71,7 @@ impl Host {
         let known = Known::default();
         let mut engine = Engine::new();
         limit(&mut engine);
-        suggest::register(&mut engine, &known);
+        suggest::register(&mut engine, &known, &session);
         engine.set_module_resolver(Resolver::new(session.clone()));
         let shared = session.clone();
         engine.on_progress(move |_| {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use include_dir::{Dir, include_dir};
-use rhai::{Engine, EvalAltResult, FnNamespace, Module, Position, Scope, Shared};
+use rhai::{Engine, EvalAltResult, Module, Position, Scope, Shared};
 
 use crate::error::{Error, nearest};
 
@@ -119,10 +119,17 @@ impl rhai::ModuleResolver for Resolver {
         let Source { name, text } = source;
         self.session.sources.borrow_mut().insert(name.clone(), text.clone());
         self.cache.borrow_mut().insert(name.clone(), None);
-        let module = compile(engine, &name, &text);
-        match module {
+        let compiled = || {
+            let mut ast = engine.compile(&text)?;
+            ast.set_source(&name);
+            let module = Shared::new(Module::eval_ast_as_new(Scope::new(), &ast, engine)?);
+            let closures = ast.iter_functions().filter(|f| f.name.starts_with("anon$"));
+            let closures = closures.map(|f| (f.name.to_owned(), module.clone()));
+            self.session.closures.borrow_mut().extend(closures);
+            Ok::<_, Box<EvalAltResult>>(module)
+        };
+        match compiled() {
             Ok(module) => {
-                let module = Shared::new(module);
                 self.cache.borrow_mut().insert(name, Some(module.clone()));
                 Ok(module)
             }
@@ -132,23 +139,4 @@ impl rhai::ModuleResolver for Resolver {
             }
         }
     }
-}
-
-fn compile(engine: &Engine, name: &str, text: &str) -> Result<Module, Box<EvalAltResult>> {
-    let mut ast = engine.compile(text)?;
-    ast.set_source(name);
-    let mut module = Module::eval_ast_as_new(Scope::new(), &ast, engine)?;
-    // A closure that a module returns is called by its importer, which sees global functions only.
-    let closures: Vec<_> = ast
-        .iter_functions()
-        .filter(|f| f.name.starts_with("anon$"))
-        .filter_map(|f| ast.shared_lib().get_script_fn(f.name, f.params.len()).cloned())
-        .collect();
-    for closure in closures {
-        let hash = Module::new().set_script_fn(closure);
-        #[allow(deprecated)]
-        module.update_fn_namespace(hash, FnNamespace::Global);
-    }
-    module.build_index();
-    Ok(module)
 }

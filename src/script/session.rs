@@ -1,11 +1,13 @@
 //! What the functions of one script share: console, interrupt flag, arguments, permissions, sources.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rhai::{Module, Shared};
 
 use crate::error::{Error, Result};
 
@@ -24,6 +26,8 @@ pub struct Session {
     pub(crate) script: RefCell<PathBuf>,
     /// Every source read so far, by the name that positions refer to.
     pub(crate) sources: RefCell<BTreeMap<String, String>>,
+    /// Modules by the name of each closure that they define; Rhai's names tell closures apart.
+    pub(crate) closures: RefCell<HashMap<String, Shared<Module>>>,
     /// True inside `run.steps`: an interrupt waits for the end of the step.
     pub(crate) in_step: Cell<bool>,
     /// Folder of the run that `--resume` continues, until `start_run` takes it.
@@ -52,6 +56,7 @@ impl Session {
             sandbox: RefCell::new(sandbox),
             script: RefCell::default(),
             sources: RefCell::default(),
+            closures: RefCell::default(),
             in_step: Cell::default(),
             resume: RefCell::default(),
             inputs: RefCell::default(),

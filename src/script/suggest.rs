@@ -1,4 +1,5 @@
-//! Ints where floats are meant, and the nearest name for one that does not exist.
+//! Calls that Rhai finds no function for: closures of other modules, ints where floats are meant, and otherwise
+//! the nearest name.
 
 use std::any::TypeId;
 use std::cell::RefCell;
@@ -9,6 +10,7 @@ use rhai::{Dynamic, Engine, EvalContext, NativeCallContext, Position};
 
 use crate::error::nearest;
 
+use super::session::Session;
 use super::value::{Answer, number};
 
 type Signatures = HashMap<String, Vec<Vec<TypeId>>>;
@@ -16,14 +18,25 @@ type Signatures = HashMap<String, Vec<Vec<TypeId>>>;
 /// Parameter types of all host functions by name; filled when first needed.
 pub(crate) type Known = Rc<RefCell<Option<Signatures>>>;
 
-/// Lets `sqrt(2)` and other host functions of floats take ints.
+/// Answers calls that Rhai finds no function for.
 ///
-/// Rhai calls back after every failed host function, so the call is tried again only where no function takes
-/// the given types and one takes floats in place of ints.
-pub(crate) fn register(engine: &mut Engine, known: &Known) {
-    let known = known.clone();
+/// A closure made in one module and called in another is found among the modules. And `sqrt(2)` and other host
+/// functions of floats take ints: Rhai calls back after every failed host function, so the call is tried again
+/// only where no function takes the given types and one takes floats in place of ints.
+pub(crate) fn register(engine: &mut Engine, known: &Known, session: &Rc<Session>) {
+    let (known, session) = (known.clone(), session.clone());
     #[allow(deprecated)] // not deprecated, but subject to change: rhai is pinned
-    engine.on_missing_function(move |name, args, _method, context| retry(&known, name, args, &context));
+    engine.on_missing_function(move |name, args, method, mut context| {
+        let Some(module) = session.closures.borrow().get(name).cloned() else {
+            return retry(&known, name, args, &context);
+        };
+        // with another number of arguments the frame below would only call back here
+        if module.get_script_fn(name, args.len() - usize::from(method)).is_none() {
+            return Ok(None);
+        }
+        let mut frame = context.new_frame().with_new_caching_layer().with_namespace(module);
+        frame.call_fn_raw(name, method, method, args).map(Some)
+    });
 }
 
 fn retry(

@@ -9,8 +9,9 @@ use rhai::{Dynamic, Engine, EvalAltResult, Map, Position};
 use crate::error::{Error, Kind, Result};
 
 use super::super::args::usage_lines;
+use super::super::resolver;
 use super::super::session::Session;
-use super::super::value::{Answer, fit, unknown};
+use super::super::value::{Answer, fit, strings, unknown};
 use super::run::stored_arguments;
 
 pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
@@ -39,6 +40,12 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_fn("options", |given: Map, defaults: Map| {
         Ok::<_, Box<EvalAltResult>>(merge(given, defaults)?)
     });
+    engine.register_fn("pick", |map: Map, keys: rhai::Array| -> Answer<Map> {
+        let keys = strings(&keys, "the keys")?;
+        Ok(map.into_iter().filter(|(key, _)| keys.iter().any(|k| k == key.as_str())).collect())
+    });
+    let shared = session.clone();
+    engine.register_fn("has_module", move |path: &str| resolver::find(&shared, path).is_ok());
     let shared = session.clone();
     engine.register_fn("sleep", move |seconds: f64| -> Answer<()> {
         let end = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default();

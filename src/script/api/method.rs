@@ -4,7 +4,10 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
-use rhai::{AST, Array, CallFnOptions, Dynamic, Engine, FnPtr, FuncArgs, Map, NativeCallContext, Scope};
+use rhai::{
+    AST, ASTNode, Array, CallFnOptions, Dynamic, Engine, EvalAltResult, Expr, FnPtr, FuncArgs, Map,
+    NativeCallContext, Position, Scope,
+};
 
 use crate::engine::Gradient;
 use crate::error::{Error, Result, nearest};
@@ -206,6 +209,14 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
             session: shared.clone(),
         }))
     });
+    let shared = session.clone();
+    engine.register_fn(
+        "aggregator_options",
+        move |context: NativeCallContext, name: &str| -> Answer<Array> {
+            let ast = compile(context.engine(), &find(&shared, name)?)?;
+            Ok(declared_options(&ast).into_iter().map(Dynamic::from).collect())
+        },
+    );
     engine.register_fn(
         "update",
         |context: NativeCallContext, method: &mut Method, gradients: Gradients, weights: Dynamic| {
@@ -222,12 +233,10 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
 }
 
 fn by_name(session: &Rc<Session>, engine: &Engine, name: &str, options: Map) -> Answer<Method> {
-    let Source { name: file, text } = find(session, name)?;
-    session.sources.borrow_mut().insert(file.clone(), text.clone());
-    let in_file = |error| rhai::EvalAltResult::ErrorInModule(file.clone(), error, rhai::Position::NONE);
-    let mut ast = engine.compile(&text).map_err(|e| in_file(e.into()))?;
-    ast.set_source(&file);
-    let form = form(&ast).map_err(|e| e.in_file(&file))?;
+    let source = find(session, name)?;
+    session.sources.borrow_mut().insert(source.name.clone(), source.text.clone());
+    let ast = compile(engine, &source)?;
+    let form = form(&ast).map_err(|e| e.in_file(&source.name))?;
     Ok(Method(Rc::new(Inner {
         name: Path::new(name).file_stem().map_or(name.into(), |stem| stem.to_string_lossy().into_owned()),
         form,
@@ -236,6 +245,35 @@ fn by_name(session: &Rc<Session>, engine: &Engine, name: &str, options: Map) -> 
         state: RefCell::default(),
         session: session.clone(),
     })))
+}
+
+fn compile(engine: &Engine, source: &Source) -> Answer<AST> {
+    let in_file = |error| EvalAltResult::ErrorInModule(source.name.clone(), error, Position::NONE);
+    let mut ast = engine.compile(&source.text).map_err(|e| in_file(e.into()))?;
+    ast.set_source(&source.name);
+    Ok(ast)
+}
+
+/// The keys of the defaults in the file's calls of `options(options, #{ key: default })`.
+fn declared_options(ast: &AST) -> Vec<String> {
+    let mut keys: Vec<String> = Vec::new();
+    ast.walk(&mut |path| {
+        if let Some(ASTNode::Expr(Expr::FnCall(call, _))) = path.last()
+            && call.name == "options"
+        {
+            match call.args.get(1) {
+                Some(Expr::Map(map, _)) => keys.extend(map.0.iter().map(|(key, _)| key.name.to_string())),
+                Some(Expr::DynamicConstant(value, _)) => {
+                    keys.extend(
+                        value.read_lock::<Map>().iter().flat_map(|m| m.keys()).map(|k| k.to_string()),
+                    );
+                }
+                _ => {}
+            }
+        }
+        true
+    });
+    keys
 }
 
 /// A file of the user's by path or name, then one of the folder `aggregators`.

@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 use super::super::session::Session;
 use super::super::value::{Answer, count, number, show};
 
+/// Columns of a table where the output is no terminal.
+const PAPER: usize = 120;
+
 pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     let shared = session.clone();
     engine.register_fn("table", move |head: Array, rows: Array| -> Answer<String> {
@@ -38,13 +41,16 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
 
 fn table(session: &Session, head: &[Dynamic], rows: &[Dynamic]) -> Result<String> {
     let mut table = Table::new();
-    match session.console().width() {
-        Some(width) => table
-            .load_style(presets::UTF8_FULL_CONDENSED)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width.try_into().unwrap_or(u16::MAX)),
-        None => table.load_style(presets::ASCII_MARKDOWN),
+    let style = if session.console().width().is_some() {
+        presets::UTF8_FULL_CONDENSED
+    } else {
+        presets::ASCII_MARKDOWN
     };
+    let width = session.console().width().unwrap_or(PAPER);
+    table
+        .load_style(style)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width.try_into().unwrap_or(u16::MAX));
     table.set_header(head.iter().map(cell));
     for (i, row) in rows.iter().enumerate() {
         let Some(row) = row.read_lock::<Array>() else {
