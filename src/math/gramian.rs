@@ -14,12 +14,12 @@ pub(super) struct Gramian {
     pub scale: f64,
     /// Row norms over `scale`, in [0, 1].
     pub d: Vec<f64>, // [m]
-    /// Cosines of the rows; zero for a zero row.
-    pub cosines: Matrix, // [m, m]
     /// Unit rows in the coordinates of a pivoted Cholesky factor, zero for a zero row. What a row has outside the
     /// span of the others and below rounding (squared length under 4mε) is left out: dependent rows are dependent.
     pub u: Vec<Vec<f64>>, // [m, rank]
     pub rank: usize,
+    /// The squared length, relative to a row's, below which the factor knows nothing: 4mε, more if `h` is noisy.
+    pub noise: f64,
 }
 
 impl Gramian {
@@ -28,8 +28,8 @@ impl Gramian {
         let (norms, cosines) = take_apart(h)?;
         let largest = norms.iter().fold(0.0_f64, |a, d| a.max(*d));
         let scale = if largest > 0.0 { largest } else { 1.0 };
-        let (u, rank) = unit_rows(&cosines)?;
-        Ok(Self { scale, d: norms.iter().map(|d| d / scale).collect(), cosines, u, rank })
+        let (u, rank, noise) = unit_rows(&cosines)?;
+        Ok(Self { scale, d: norms.iter().map(|d| d / scale).collect(), u, rank, noise })
     }
 
     pub fn len(&self) -> usize {
@@ -38,7 +38,12 @@ impl Gramian {
 
     /// Relative tolerance of a sum over rows.
     pub fn tolerance(&self) -> f64 {
-        32.0 * self.len() as f64 * f64::EPSILON
+        8.0 * self.noise
+    }
+
+    /// A squared length this small, relative to the squared lengths of what was added up, is 0 up to rounding.
+    pub fn zero(&self) -> f64 {
+        self.len() as f64 * self.noise
     }
 
     /// The direction of `Σ q_i u_i` and its length.
@@ -61,31 +66,23 @@ impl Gramian {
         little
     }
 
-    /// `‖G_p‖/scale` and `⟨u_i, G_p⟩/scale` from the cosines themselves; both 0 where ‖G_p‖ counts as 0.
-    pub fn norm_and_products(&self, p: &[f64]) -> (f64, Vec<f64>) {
+    /// The direction of G_p, and its length over `scale`: 0 where it counts as 0, though the direction may be there.
+    pub fn combined(&self, p: &[f64]) -> (Vec<f64>, f64) {
         let q = self.lengths(p);
-        let largest = q.iter().fold(0.0_f64, |a, q| a.max(q.abs()));
-        let m = self.len();
-        if largest == 0.0 {
-            return (0.0, vec![0.0; m]);
-        }
-        let q: Vec<f64> = q.iter().map(|q| q / largest).collect();
-        let products: Vec<f64> = (0..m).map(|i| dot(self.cosines.row(i), &q)).collect();
-        let square = dot(&products, &q);
-        if square <= 4.0 * (m * m) as f64 * f64::EPSILON * dot(&q, &q) {
-            return (0.0, vec![0.0; m]);
-        }
-        (square.sqrt() * largest, products.iter().map(|x| x * largest).collect())
+        let (_, parts) = unit(q.clone());
+        let (direction, length) = self.direction(&q);
+        (direction, if length <= self.zero().sqrt() * parts { 0.0 } else { length })
     }
 }
 
-/// `√(pᵀHp)`, the norm of `G_p`; exactly 0 where `pᵀHp ≤ 4m²ε Σ p_i² H_ii`, which is rounding.
+/// `√(pᵀHp)`, the norm of `G_p`; exactly 0 where `pᵀHp ≤ 4m²ε Σ p_i² H_ii`, which is rounding (more than ε where `h`
+/// has negative eigenvalues beyond rounding: it is then known to their size only).
 ///
 /// `h` [m, m] is a Gramian, `p` [m] any row weights. Refused: shapes that differ, values that are not finite.
 pub fn norm(h: &Matrix, p: &[f64]) -> Result<f64> {
     let gramian = Gramian::new(h)?;
     check_vector("p", p, gramian.len())?;
-    Ok(gramian.norm_and_products(p).0 * gramian.scale)
+    Ok(gramian.combined(p).1 * gramian.scale)
 }
 
 /// The cosines of the rows of a Gramian, [m, m]: `H_ij/√(H_ii H_jj)`, 0 for a zero row.
@@ -187,14 +184,33 @@ fn not_a_gramian(why: String) -> Error {
     Error::new(format!("`h` is not a Gramian: {why}")).help("give the matrix of inner products of gradients")
 }
 
-/// `U` with `U Uᵀ = C` by Cholesky, the longest residual first.
-fn unit_rows(cosines: &Matrix) -> Result<(Vec<Vec<f64>>, usize)> {
+/// `U` with `U Uᵀ = C`, as far as `C` is the Gramian of anything.
+///
+/// Where `C` is known to δ only, its smallest eigenvalues are noise of that size, some negative, and a factor that
+/// takes them at their word is far from `C`. So what is left out grows until what is left over is as small.
+fn unit_rows(cosines: &Matrix) -> Result<(Vec<Vec<f64>>, usize, f64)> {
+    let mut least = 4.0 * cosines.rows() as f64 * f64::EPSILON;
+    loop {
+        let (u, (i, j, left)) = factor(cosines, least);
+        if left <= 2.0 * least {
+            let rank = u.first().map_or(0, Vec::len);
+            return Ok((u, rank, least));
+        }
+        if least > NOT_A_GRAMIAN {
+            return Err(not_a_gramian(format!("rows {i} and {j} make it indefinite")));
+        }
+        least *= 10.0;
+    }
+}
+
+/// Cholesky, the longest residual first, down to squared residuals of `least`; and the worst entry left over.
+fn factor(cosines: &Matrix, least: f64) -> (Vec<Vec<f64>>, (usize, usize, f64)) {
     let m = cosines.rows();
     let mut u: Vec<Vec<f64>> = vec![Vec::new(); m];
     let mut residual: Vec<f64> = (0..m).map(|i| cosines[(i, i)]).collect();
     let mut open: Vec<usize> = (0..m).filter(|i| residual[*i] > 0.0).collect();
     while let Some(k) = open.iter().copied().reduce(|a, b| if residual[b] > residual[a] { b } else { a }) {
-        if residual[k] <= 4.0 * m as f64 * f64::EPSILON {
+        if residual[k] <= least {
             break;
         }
         let pivot = residual[k].sqrt();
@@ -210,15 +226,12 @@ fn unit_rows(cosines: &Matrix) -> Result<(Vec<Vec<f64>>, usize)> {
             residual[i] -= value * value;
         }
     }
-    // The part left out must be rounding in every entry, or h has a negative eigenvalue.
+    let mut worst = (0, 0, 0.0);
     for &i in &open {
         for &j in &open {
-            let left = cosines[(i, j)] - dot(&u[i], &u[j]);
-            if left.abs() > NOT_A_GRAMIAN {
-                return Err(not_a_gramian(format!("rows {i} and {j} make it indefinite")));
-            }
+            let left = (cosines[(i, j)] - dot(&u[i], &u[j])).abs();
+            worst = if left > worst.2 { (i, j, left) } else { worst };
         }
     }
-    let rank = u.first().map_or(0, Vec::len);
-    Ok((u, rank))
+    (u, worst)
 }

@@ -2,6 +2,7 @@
 
 use super::Matrix;
 use super::gramian::Gramian;
+use super::hull::{Objective, support};
 use super::least_squares::nonnegative_least_squares;
 use super::matrix::dot;
 use super::nearest::nearest;
@@ -27,8 +28,8 @@ pub fn min_norm_point(h: &Matrix) -> Result<MinNorm> {
     let rows = Gramian::new(h)?;
     let m = rows.len();
     let start = least_norm(&rows);
-    let inside = rows.norm_and_products(&start).0 == 0.0;
-    let slack = slack(&rows, &start);
+    let inside = rows.combined(&start).1 == 0.0;
+    let slack = objective(&rows).slack(&start);
     let free: Vec<usize> = (0..m).filter(|i| inside || start[*i] > 0.0 || slack[*i] <= 1e-9).collect();
     let near = nearest(&rows, &start, &free, &vec![1.0 / m as f64; m], None);
     let (norm, gap) = certificate(&rows, &near);
@@ -42,24 +43,30 @@ pub fn min_norm_point(h: &Matrix) -> Result<MinNorm> {
     Ok(MinNorm { p, norm: norm * rows.scale, gap })
 }
 
+/// `φ = ‖G_p‖`.
+fn objective(rows: &Gramian) -> Objective<'_> {
+    Objective { rows, g0: vec![0.0; rows.rank], c: 1.0 }
+}
+
 /// Some minimiser of `‖G_p‖` over the simplex, with independent rows in its support.
 pub(super) fn least_norm(rows: &Gramian) -> Vec<f64> {
     let mut p = over(rows, &(0..rows.len()).collect::<Vec<_>>());
-    // A row of little weight without which the answer is as good has its weight from rounding.
+    if rows.combined(&p).1 > 0.0 {
+        // What least squares knows to ε of the rows, descent knows to ε of the point.
+        return objective(rows).descend(p);
+    }
+    // A row of little weight without which the rest cancels too has its weight from rounding.
     for i in rows.little(&p) {
-        let s: Vec<usize> = (0..p.len()).filter(|k| p[*k] > 0.0 && *k != i).collect();
+        let s: Vec<usize> = support(&p).into_iter().filter(|k| *k != i).collect();
         let without = over(rows, &s);
-        let q = rows.lengths(&without);
-        let rounding = rows.tolerance() * q.iter().fold(0.0_f64, |a, q| a.max(*q));
-        let stationary = rows.direction(&q).1 <= rounding;
-        if stationary || slack(rows, &without).iter().all(|x| *x >= -rows.tolerance()) {
+        if rows.combined(&without).1 == 0.0 {
             p = without;
         }
     }
     p
 }
 
-/// A minimiser over the rows `s`.
+/// Nearly a minimiser over the rows `s`.
 ///
 /// The nonnegative least squares solution of `Σ x_i [g_i; μ] ≈ [0; 1]` is a multiple of it (Wolfe). μ is the norm of
 /// the shortest row that is not zero, and the columns are `[u_i; c_i]`, c_i = μ/d_i, p_i = c_i x_i.
@@ -78,18 +85,10 @@ fn over(rows: &Gramian, s: &[usize]) -> Vec<f64> {
     p
 }
 
-/// `(⟨g_i, G_p⟩/‖G_p‖ - ‖G_p‖)/(‖g_i‖ + ‖G_p‖)`: the slope of the norm towards row i.
-fn slack(rows: &Gramian, p: &[f64]) -> Vec<f64> {
-    let (direction, length) = rows.direction(&rows.lengths(p));
-    let relative = |(u, d): (&Vec<f64>, &f64)| (d * dot(u, &direction) - length) / (d + length);
-    rows.u.iter().zip(&rows.d).map(relative).collect()
-}
-
+/// ‖G_p‖/scale and the relative gap.
 fn certificate(rows: &Gramian, p: &[f64]) -> (f64, f64) {
-    let (norm, products) = rows.norm_and_products(p);
-    if norm == 0.0 {
-        return (0.0, 0.0);
+    match rows.combined(p).1 {
+        0.0 => (0.0, 0.0),
+        norm => (norm, objective(rows).slack(p).iter().fold(0.0, |a, x| a.max(-x))),
     }
-    let gap = |(d, x): (&f64, &f64)| (norm - d * (x / norm)) / (d + norm);
-    (norm, rows.d.iter().zip(&products).map(gap).fold(0.0, f64::max))
 }

@@ -14,6 +14,7 @@
 
 mod cagrad;
 mod gramian;
+mod hull;
 mod least_squares;
 mod matrix;
 mod min_norm;
