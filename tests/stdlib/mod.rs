@@ -1,2 +1,3 @@
 mod aggregators;
+mod names;
 mod tasks;
