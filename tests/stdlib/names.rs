@@ -20,7 +20,7 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// Own functions that a file calls without a module's name, and those that share the name of a method it calls.
 fn own_calls(engine: &Engine, text: &str) -> (BTreeSet<(String, usize)>, BTreeSet<(String, usize)>) {
-    let ast = engine.compile(text).unwrap();
+    let ast = engine.compile(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let own: BTreeSet<_> = ast
         .iter_functions()
         .filter(|f| !f.name.starts_with("anon$"))

@@ -8,6 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rhai::serde::{from_dynamic, to_dynamic};
 use serde::Deserialize;
+use serde_json::Value;
 
 #[derive(Deserialize, Clone)]
 struct Row {
@@ -343,5 +344,51 @@ fn a_prompt_of_another_kind_is_refused() {
             format!("import \"tasks/{task}\" as task; task::{judge}(\"what is new ?\", \"that is all .\")");
         let failure = format!("{:?}", host.run(&script, "tasks.rhai").unwrap_err());
         assert!(failure.contains("found the prompt `what is new ?`"), "{failure}");
+    }
+}
+fn lines(path: &str) -> Vec<Value> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(path);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn the_sets_share_no_prompt_and_carry_the_labels_of_the_judges() {
+    for task in ["summaries", "requests"] {
+        let mut seen = BTreeSet::new();
+        for (set, file, rows) in
+            [("train", "train", 1024), ("heldout", "heldout", 256), ("evaluation", "prompts", 256)]
+        {
+            let found = lines(&format!("{task}/{file}.jsonl"));
+            assert_eq!(found.len(), rows, "{task}/{file}");
+            for row in &found {
+                assert!(seen.insert(row["prompt"].as_str().unwrap().to_owned()), "twice: {}", row["prompt"]);
+            }
+            let prompts: Vec<&str> = found.iter().map(|row| row["prompt"].as_str().unwrap()).collect();
+            let sets: Vec<String> = eval(
+                "import \"tasks/words\" as words; cases().map(|prompt| words::split_of(prompt))",
+                &prompts,
+            );
+            assert!(sets.iter().all(|s| s == set), "{task}/{file} holds a prompt of another set");
+            if set == "evaluation" {
+                continue;
+            }
+            let pairs: Vec<[&str; 3]> = found
+                .iter()
+                .map(|row| ["prompt", "chosen", "rejected"].map(|key| row[key].as_str().unwrap()))
+                .collect();
+            let script = format!(
+                "import \"tasks/{task}\" as task; cases().map(|row| task::labels(row[0], row[1], row[2]))"
+            );
+            let labels: Vec<BTreeMap<String, i64>> = eval(&script, &pairs);
+            for (row, labels) in found.iter().zip(labels) {
+                let given: BTreeMap<String, i64> = serde_json::from_value(row["objectives"].clone()).unwrap();
+                assert_eq!(given, labels, "{row}");
+                assert!(
+                    labels.values().any(|label| *label != 0) && row["chosen"] != row["rejected"],
+                    "{row}"
+                );
+            }
+        }
     }
 }
