@@ -18,10 +18,12 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+type Names = BTreeSet<(String, usize)>;
+
 /// Own functions that a file calls without a module's name, and those that share the name of a method it calls.
-fn own_calls(engine: &Engine, text: &str) -> (BTreeSet<(String, usize)>, BTreeSet<(String, usize)>) {
+fn own_calls(engine: &Engine, text: &str) -> (Names, Names) {
     let ast = engine.compile(text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-    let own: BTreeSet<_> = ast
+    let own: Names = ast
         .iter_functions()
         .filter(|f| !f.name.starts_with("anon$"))
         .map(|f| (f.name.to_owned(), f.params.len()))

@@ -1,5 +1,6 @@
 //! The judges of the embedded tasks against a second implementation, and what the tasks promise.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use raco::script::{Host, Options};
@@ -208,10 +209,11 @@ mod reference {
                 _ => 0.0,
             };
             let subject = ask.map_or(sentence, |(topic, _)| topic).clone();
-            if first.contains_key(&subject) {
-                repeats += 1;
-            } else {
-                first.insert(subject, points);
+            match first.entry(subject) {
+                Entry::Occupied(_) => repeats += 1,
+                Entry::Vacant(free) => {
+                    free.insert(points);
+                }
             }
         }
         let forbidden = asked.iter().filter(|(_, words)| words.len() == 3).count();
