@@ -44,7 +44,9 @@ pub fn cagrad_dual(h: &Matrix, w: &[f64], c: f64) -> Result<CagradDual> {
     let rows = Gramian::new(h)?;
     check_simplex("w", w, rows.len())?;
     if !(0.0..1.0).contains(&c) {
-        return Err(Error::new(format!("`c` must be in [0, 1), found `{c}`")));
+        return Err(
+            Error::new(format!("`c` must be in [0, 1), found `{c}`")).help("give a radius such as 0.4")
+        );
     }
     let (g0, g0_norm) = rows.combined(w);
     let answer = |p, value: f64, gap, gp_norm: f64| CagradDual {

@@ -254,7 +254,7 @@ fn every_method_updates_through_a_handle() {
     for name in ["linear", "cagrad", "cagrad_clip", "mgda", "pcgrad"] {
         let script = format!(
             "let rows = gradients(rows(), [\"a\", \"b\", \"c\"]);
-             let method = aggregator(\"{name}\", #{{ c: 0.4 }});
+             let method = aggregator(\"{name}\");
              let update = method.update(rows, #{{ a: 0.5, b: 0.25, c: 0.25 }});
              #{{ alpha: update.alpha, near: (update.direction - rows.combine(update.alpha)).norm() }}"
         );
