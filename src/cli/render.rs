@@ -36,8 +36,13 @@ fn draw(failure: &Failure, renderer: &Renderer) -> String {
     for note in &notes {
         group = group.element(Level::NOTE.no_name().message(note.as_str()));
     }
-    let mut report = vec![group];
-    report.extend(error.help_text().map(|help| Group::with_title(Level::HELP.secondary_title(help))));
+    let help = error.help_text().map(|help| Group::with_title(Level::HELP.secondary_title(help)));
+    if spans.is_empty() {
+        // without a source, a line that joins the two parts would join nothing
+        let help = help.map_or_else(String::new, |help| format!("\n{}", renderer.render(&[help])));
+        return format!("{}{help}", renderer.render(&[group]));
+    }
+    let report: Vec<Group> = std::iter::once(group).chain(help).collect();
     renderer.render(&report)
 }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Result, io_error};
 use super::args::Given;
 use super::console::{Console, Silent};
 use super::failure::{Failure, explain, panicked};
-use super::resolver::Resolver;
+use super::resolver::{self, Resolver};
 use super::session::Session;
 use super::suggest::{self, Known};
 use super::{api, failure};
@@ -124,6 +124,7 @@ impl Host {
         let run = || -> std::result::Result<Dynamic, Box<EvalAltResult>> {
             let mut ast: AST = self.engine.compile(source)?;
             ast.set_source(name);
+            resolver::check_names(&self.session, name, &ast)?;
             self.engine.eval_ast_with_scope(&mut Scope::new(), &ast)
         };
         let outcome = catch_unwind(AssertUnwindSafe(run));

@@ -19,4 +19,6 @@ pub use console::{Console, Silent};
 pub use failure::{Failure, Frame};
 pub use host::{Host, Options};
 pub use resolver::STDLIB;
+/// The scripting language, for functions and types of your own.
+pub use rhai;
 pub use session::Session;

@@ -1,12 +1,12 @@
 //! Modules: the script's folder, each `--lib DIR`, then the embedded stdlib.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use include_dir::{Dir, include_dir};
-use rhai::{Engine, EvalAltResult, Module, Position, Scope, Shared};
+use rhai::{AST, ASTNode, Engine, EvalAltResult, Expr, Module, Position, Scope, Shared, Stmt};
 
 use crate::error::{Error, nearest};
 
@@ -122,6 +122,7 @@ impl rhai::ModuleResolver for Resolver {
         let compiled = || {
             let mut ast = engine.compile(&text)?;
             ast.set_source(&name);
+            check_names(&self.session, &name, &ast)?;
             let module = Shared::new(Module::eval_ast_as_new(Scope::new(), &ast, engine)?);
             let closures = ast.iter_functions().filter(|f| f.name.starts_with("anon$"));
             let closures = closures.map(|f| (f.name.to_owned(), module.clone()));
@@ -139,4 +140,36 @@ impl rhai::ModuleResolver for Resolver {
             }
         }
     }
+}
+
+/// Refuses two sources that each call a function of their own by the same name.
+///
+/// Rhai keeps one table of resolved calls for all modules, by name and number of arguments: the function that was
+/// called first would run in place of the other.
+///
+/// # Errors
+/// The name and both sources.
+pub(crate) fn check_names(session: &Session, source: &str, ast: &AST) -> crate::Result<()> {
+    let own: HashSet<(&str, usize)> = ast.iter_functions().map(|f| (f.name, f.params.len())).collect();
+    let mut called = Vec::new();
+    ast.walk(&mut |path| {
+        if let Some(ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _))) = path.last()
+            && !call.is_qualified()
+            && own.contains(&(call.name.as_str(), call.args.len()))
+        {
+            called.push((call.name.to_string(), call.args.len()));
+        }
+        true
+    });
+    let mut known = session.own_calls.borrow_mut();
+    for (name, count) in called {
+        let first = known.entry((name.clone(), count)).or_insert_with(|| source.to_owned());
+        if first != source {
+            return Err(Error::new(format!(
+                "`{first}` and `{source}` both call a function `{name}` of their own"
+            ))
+            .help("rename one of them: Rhai would run the first in place of the second"));
+        }
+    }
+    Ok(())
 }

@@ -28,6 +28,8 @@ pub struct Session {
     pub(crate) sources: RefCell<BTreeMap<String, String>>,
     /// Modules by the name of each closure that they define; Rhai's names tell closures apart.
     pub(crate) closures: RefCell<HashMap<String, Shared<Module>>>,
+    /// Functions that a source defines and calls itself, by name and number of parameters: the source.
+    pub(crate) own_calls: RefCell<HashMap<(String, usize), String>>,
     /// True inside `run.steps`: an interrupt waits for the end of the step.
     pub(crate) in_step: Cell<bool>,
     /// Folder of the run that `--resume` continues, until `start_run` takes it.
@@ -57,6 +59,7 @@ impl Session {
             script: RefCell::default(),
             sources: RefCell::default(),
             closures: RefCell::default(),
+            own_calls: RefCell::default(),
             in_step: Cell::default(),
             resume: RefCell::default(),
             inputs: RefCell::default(),

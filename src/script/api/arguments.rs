@@ -47,14 +47,9 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     let shared = session.clone();
     engine.register_fn("has_module", move |path: &str| resolver::find(&shared, path).is_ok());
     let shared = session.clone();
-    engine.register_fn("sleep", move |seconds: f64| -> Answer<()> {
-        let end = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            shared.check_interrupt()?;
-            std::thread::sleep(left.min(Duration::from_millis(20)));
-        }
-        Ok(())
-    });
+    engine.register_fn("sleep", move |seconds: f64| sleep(&shared, seconds));
+    let shared = session.clone();
+    engine.register_fn("sleep", move |seconds: i64| sleep(&shared, seconds as f64));
 
     engine.register_type_with_name::<Error>("Error");
     engine.register_get("what", |e: &mut Error| e.what().to_owned());
@@ -67,6 +62,16 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_fn("error", |what: &str, help: &str| Error::new(what).help(help));
     engine
         .register_fn("usage_error", |what: &str, help: &str| Error::with_kind(Kind::Usage, what).help(help));
+}
+
+/// Rhai's own `sleep` hears no Ctrl-C.
+fn sleep(session: &Session, seconds: f64) -> Answer<()> {
+    let end = Instant::now() + Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        session.check_interrupt()?;
+        std::thread::sleep(left.min(Duration::from_millis(20)));
+    }
+    Ok(())
 }
 
 /// The header of the script and its arguments with their defaults.

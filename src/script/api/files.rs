@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::rc::Rc;
 
-use rhai::{Array, Dynamic, Engine};
+use rhai::{Array, Dynamic, Engine, Map};
 
 use crate::error::{Error, Result, io_error};
 
@@ -18,6 +18,8 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_fn("read_jsonl", |path: &str| -> Answer<Array> { Ok(json_lines(path)?) });
     engine.register_fn("parse_json", |text: &str| -> Answer<Dynamic> { Ok(json(text, "the text", None)?) });
     engine.register_fn("to_json", |value: Dynamic| -> Answer<String> { Ok(to_json(&value)?.to_string()) });
+    // Rhai's own takes a map, and writes the type's name in place of a host type
+    engine.register_fn("to_json", |value: Map| -> Answer<String> { Ok(to_json(&value.into())?.to_string()) });
 
     let shared = session.clone();
     engine.register_fn("write_text", move |path: &str, text: &str| -> Answer<()> {

@@ -50,6 +50,9 @@ pub(super) fn register(engine: &mut Engine) {
     });
     primitives(engine);
 
+    // Rhai's `log` has base 10; a loss on paper, and `log` of a tensor, mean the natural one
+    engine.register_fn("log", |x: f64| x.ln());
+    engine.register_fn("log10", |x: f64| x.log10());
     engine.register_fn("sum", |v: Array| -> Answer<f64> { Ok(floats(&v, "array")?.iter().sum()) });
     engine.register_fn("mean", |v: Array| -> Answer<f64> {
         let v = floats(&v, "array")?;

@@ -100,13 +100,22 @@ impl Method {
         }
         depth.set(depth.get() + 1);
         let result = match &self.0.code {
-            Code::File(ast) => context.engine().call_fn_with_options::<Dynamic>(
-                CallFnOptions::new().eval_ast(true),
-                &mut Scope::new(),
-                ast,
-                function,
-                Arguments(args),
-            ),
+            Code::File(ast) => {
+                let options = CallFnOptions::new().eval_ast(true);
+                let scope = &mut Scope::new();
+                let result =
+                    context.engine().call_fn_with_options(options, scope, ast, function, Arguments(args));
+                // the error knows its line, but not that it lies in this file
+                result.map_err(|error| match *error {
+                    error @ EvalAltResult::ErrorTerminated(..) => error.into(),
+                    error => {
+                        let source = ast.source().unwrap_or_default().to_owned();
+                        let inner = Box::new(error);
+                        EvalAltResult::ErrorInFunctionCall(function.into(), source, inner, Position::NONE)
+                            .into()
+                    }
+                })
+            }
             Code::Closure(closure) => closure.call_within_context(context, Arguments(args)),
         };
         depth.set(depth.get() - 1);
