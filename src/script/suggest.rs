@@ -131,8 +131,9 @@ pub(crate) fn function(
     let names: BTreeSet<String> = signatures.iter().map(|s| name_of(s)).collect();
     let near = nearest(plain, names.iter().map(String::as_str));
     let help = near.first().map(|near| {
-        let full = signatures.iter().find(|s| name_of(s) == *near).map_or(String::new(), |s| tidy(s));
-        format!("did you mean `{full}`?")
+        let same: BTreeSet<String> =
+            signatures.iter().filter(|s| name_of(s) == *near).map(|s| format!("`{}`", tidy(s))).collect();
+        format!("did you mean {}?", same.into_iter().take(4).collect::<Vec<_>>().join(", "))
     });
     (what, help)
 }
@@ -145,8 +146,6 @@ fn tidy(signature: &str) -> String {
     };
     let plain = |text: &str| {
         text.replace("&mut ", "")
-            .replace("Result<", "")
-            .replace(", Box<EvalAltResult>>", "")
             .replace("&str", "string")
             .replace("ImmutableString", "string")
             .replace("i64", "int")
@@ -154,7 +153,11 @@ fn tidy(signature: &str) -> String {
             .replace("Dynamic", "?")
             .replace("_: ", "")
     };
-    match result.map(plain) {
+    // a function that can fail returns `core::result::TYPE,alloc::boxed::Box<…>`, in Rhai's spelling
+    let result =
+        result.map(|r| r.strip_prefix("core::result::").and_then(|r| r.split(',').next()).unwrap_or(r));
+    let result = result.map(|r| plain(r.rsplit("::").next().unwrap_or(r)));
+    match result {
         Some(result) if result != "()" => format!("{} -> {result}", plain(call)),
         _ => plain(call),
     }
