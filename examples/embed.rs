@@ -39,6 +39,7 @@ const SCRIPT: &str = r#"
     update.alpha
 "#;
 
+/// Runs the script and prints what it returned.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut host = Host::new(Options { console: Rc::new(Out), ..Options::default() })?;
     let engine = host.engine_mut();

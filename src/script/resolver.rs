@@ -28,7 +28,9 @@ pub(crate) struct Source {
 pub(crate) fn find(session: &Session, path: &str) -> crate::Result<Source> {
     let file = if path.ends_with(".rhai") { path.to_owned() } else { format!("{path}.rhai") };
     let folders = std::iter::once(session.folder()).chain(session.lib.iter().cloned());
-    for candidate in folders.map(|folder| folder.join(&file)) {
+    // a path with its ending, as the command line gives it, also counts from the working directory
+    let direct = path.ends_with(".rhai").then(|| PathBuf::from(path));
+    for candidate in folders.map(|folder| folder.join(&file)).chain(direct) {
         if candidate.is_file() {
             let text = std::fs::read_to_string(&candidate)
                 .map_err(|e| crate::error::io_error(&e, "read the module", &candidate))?;

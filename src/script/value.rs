@@ -259,7 +259,7 @@ pub(crate) fn to_json(value: &Dynamic) -> Result<serde_json::Value> {
     if let Some(s) = value.read_lock::<rhai::ImmutableString>() {
         return Ok(s.as_str().into());
     }
-    if let Some(c) = value.as_char().ok() {
+    if let Ok(c) = value.as_char() {
         return Ok(c.to_string().into());
     }
     if let Some(items) = value.read_lock::<Array>() {
