@@ -33,7 +33,7 @@ impl Terminal {
     fn draw(&self, done: usize, total: usize, message: &str) {
         let mut bar = self.bar.borrow_mut();
         let bar = bar.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template("{bar:24.cyan} {pos}/{len} {eta:>4} {wide_msg}");
+            let style = ProgressStyle::with_template("{bar:12.cyan} {pos}/{len} {eta} {wide_msg}");
             let bar = ProgressBar::new(total as u64);
             bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
@@ -68,8 +68,12 @@ impl Console for Terminal {
 
     fn progress_end(&self) {
         self.spoken.set(None);
-        if let Some(bar) = self.bar.borrow_mut().take() {
+        let Some(bar) = self.bar.borrow_mut().take() else { return };
+        if bar.length() == Some(bar.position()) {
             bar.abandon();
+            let _ = writeln!(std::io::stderr());
+        } else {
+            bar.finish_and_clear();
         }
     }
 

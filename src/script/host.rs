@@ -16,12 +16,11 @@ use super::failure::{Failure, explain, panicked};
 use super::resolver::{self, Resolver};
 use super::session::Session;
 use super::suggest::{self, Known};
+use super::value::CONTAINER_SIZE;
 use super::{api, failure};
 
 /// Levels of script functions that call each other; a level costs a few KiB of stack.
 const CALL_LEVELS: usize = 64;
-/// Numbers and strings that a script's arrays, and likewise its maps, may hold together.
-const CONTAINER_SIZE: usize = 4_000_000;
 /// Bytes of all strings in one value.
 const STRING_BYTES: usize = 256 << 20;
 

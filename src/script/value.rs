@@ -4,6 +4,9 @@ use rhai::{Array, Dynamic, EvalAltResult, Map, Position};
 
 use crate::error::{Error, Kind, Result, nearest};
 
+/// Values that a script's arrays, and likewise its maps, may hold together.
+pub(crate) const CONTAINER_SIZE: usize = 4_000_000;
+
 /// The result of a host function.
 pub(crate) type Answer<T> = std::result::Result<T, Box<EvalAltResult>>;
 
@@ -80,6 +83,19 @@ pub(crate) fn count(value: i64, what: &str) -> Result<usize> {
         Error::new(format!("{what} is `{value}`, expected 0 or more"))
             .help("use a number that is not negative")
     })
+}
+
+/// The length of an array that a host function makes.
+///
+/// # Errors
+/// A negative length, and one past what a script's arrays may hold.
+pub(crate) fn length(value: i64, what: &str) -> Result<usize> {
+    let length = count(value, what)?;
+    if length > CONTAINER_SIZE {
+        return Err(Error::new(format!("{what} is `{length}`, past the limit of a script"))
+            .help(format!("stay below {CONTAINER_SIZE}")));
+    }
+    Ok(length)
 }
 
 /// An unknown name, with the nearest of the valid ones.

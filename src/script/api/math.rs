@@ -5,7 +5,7 @@ use rhai::{Array, Dynamic, Engine, Map};
 use crate::error::{Error, Result};
 use crate::math::{self, Matrix};
 
-use super::super::value::{Answer, array, floats, number, show};
+use super::super::value::{Answer, array, floats, length, number, show};
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<Matrix>("Matrix");
@@ -88,7 +88,7 @@ pub(super) fn register(engine: &mut Engine) {
         Ok(a.iter().zip(&b).map(|(x, y)| Dynamic::from(x + y)).collect())
     });
     engine.register_fn("filled", |n: i64, x: f64| -> Answer<Array> {
-        Ok(vec![Dynamic::from(x); super::super::value::count(n, "the length")?.min(1 << 22)])
+        Ok(vec![Dynamic::from(x); length(n, "the length")?])
     });
 }
 

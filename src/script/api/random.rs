@@ -10,7 +10,7 @@ use rhai::{Array, Dynamic, Engine};
 
 use crate::error::Error;
 
-use super::super::value::{Answer, count};
+use super::super::value::{Answer, count, length};
 
 /// A seeded generator; copies draw from the same stream.
 #[derive(Clone)]
@@ -66,7 +66,7 @@ pub(super) fn register(engine: &mut Engine) {
         items
     });
     engine.register_fn("permutation", |r: &mut Rng, n: i64| -> Answer<Array> {
-        let mut order: Vec<i64> = (0..count(n, "the length of a permutation")? as i64).collect();
+        let mut order: Vec<i64> = (0..length(n, "the length of a permutation")? as i64).collect();
         order.shuffle(&mut *r.inner.borrow_mut());
         Ok(order.into_iter().map(Dynamic::from).collect())
     });

@@ -158,9 +158,9 @@ impl Inner {
     }
 }
 
-/// Losses, cosines, and the diagnostics that are numbers by objective: `quality 0.69 brevity 0.71 · cos -0.55 · p 0.6 0.4`.
+/// Losses, cosines, and the diagnostics that are short lists: `quality 0.690 brevity 0.710 · cos -0.55 · p 0.60 0.40`.
 fn message(row: &serde_json::Map<String, Value>, diagnostics: &serde_json::Map<String, Value>) -> String {
-    let number = |v: &Value| v.as_f64().map(|x| format!("{x:.3}"));
+    let number = |v: &Value| v.as_f64().map(|x| format!("{x:.2}"));
     let numbers = |v: &Value| -> Vec<String> {
         match v {
             Value::Object(map) => map.values().filter_map(number).collect(),
@@ -170,7 +170,7 @@ fn message(row: &serde_json::Map<String, Value>, diagnostics: &serde_json::Map<S
     };
     let mut parts = Vec::new();
     if let Some(Value::Object(losses)) = row.get("losses") {
-        let losses = losses.iter().filter_map(|(name, loss)| Some(format!("{name} {}", number(loss)?)));
+        let losses = losses.iter().filter_map(|(name, loss)| Some(format!("{name} {:.3}", loss.as_f64()?)));
         parts.push(losses.collect::<Vec<_>>().join(" "));
     }
     if let Some(Value::Object(rows)) = row.get("cosines") {
