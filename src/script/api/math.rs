@@ -1,6 +1,8 @@
 //! `Matrix`, sums over arrays, and the primitives that aggregators compose.
 
-use rhai::{Array, Dynamic, Engine, Map};
+use std::cmp::Ordering;
+
+use rhai::{Array, Dynamic, Engine, FnPtr, Map, NativeCallContext};
 
 use crate::error::{Error, Result};
 use crate::math::{self, Matrix};
@@ -50,6 +52,8 @@ pub(super) fn register(engine: &mut Engine) {
     });
     primitives(engine);
 
+    comparisons(engine);
+    engine.register_fn("sort", sort);
     // Rhai's `log` has base 10; a loss on paper, and `log` of a tensor, mean the natural one
     engine.register_fn("log", |x: f64| x.ln());
     engine.register_fn("log10", |x: f64| x.log10());
@@ -90,6 +94,41 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("filled", |n: i64, x: f64| -> Answer<Array> {
         Ok(vec![Dynamic::from(x); length(n, "the length")?])
     });
+}
+
+/// Floats compare exactly: Rhai's own comparisons allow an error of 2e-16, which is absolute next to 0, so that
+/// `1e-20 > 0.0` would be false and no method in Rhai could be scale free.
+fn comparisons(engine: &mut Engine) {
+    // without this, operators on numbers never look at registered functions
+    engine.set_fast_operators(false);
+    let all: [(&str, fn(&f64, &f64) -> bool); 6] =
+        [("==", f64::eq), ("!=", f64::ne), ("<", f64::lt), (">", f64::gt), ("<=", f64::le), (">=", f64::ge)];
+    for (name, compare) in all {
+        engine.register_fn(name, move |a: f64, b: f64| compare(&a, &b));
+        engine.register_fn(name, move |a: i64, b: f64| compare(&(a as f64), &b));
+        engine.register_fn(name, move |a: f64, b: i64| compare(&a, &(b as f64)));
+    }
+}
+
+/// Sorts by a function of two values whose result is negative, 0 or positive, an int or a float; Rhai's own takes
+/// floats for 0 and leaves the order as it is.
+fn sort(context: NativeCallContext, values: &mut Array, order: FnPtr) -> Answer<()> {
+    let mut failed = None;
+    let mut compare = |a: &Dynamic, b: &Dynamic| -> Answer<Ordering> {
+        let sign: Dynamic = order.call_within_context(&context, (a.clone(), b.clone()))?;
+        let sign = number(&sign).and_then(|x| x.partial_cmp(&0.0));
+        Ok(sign.ok_or_else(|| {
+            Error::new("the order of `sort` is no number").help("return a negative, zero or positive number")
+        })?)
+    };
+    values.sort_by(|a, b| match failed {
+        Some(_) => Ordering::Equal,
+        None => compare(a, b).unwrap_or_else(|error| {
+            failed = Some(error);
+            Ordering::Equal
+        }),
+    });
+    failed.map_or(Ok(()), Err)
 }
 
 /// The parts that aggregators are composed of.
