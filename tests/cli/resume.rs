@@ -157,3 +157,27 @@ fn every_aggregator_runs_the_main_job_and_so_does_a_file_of_the_users() {
         }
     }
 }
+
+#[test]
+fn other_pairs_end_in_held_out_accuracy_and_margin() {
+    let folder = tempfile::tempdir().unwrap();
+    let pairs = std::fs::read_to_string(root().join("data/requests/train.jsonl")).unwrap();
+    let rows: Vec<&str> = pairs.lines().take(80).collect();
+    std::fs::write(folder.path().join("mine.jsonl"), rows.join("\n")).unwrap();
+    let mut args = job("4", &["--weights", "helpful=0.5,harmless=0.5", "--batch", "8"]);
+    let at = args.iter().position(|a| a == "--pairs").unwrap();
+    args[at + 1] = "mine.jsonl".into();
+    let at = args.iter().position(|a| a == "--evaluate").unwrap();
+    args[at + 1] = "16".into();
+    finish(folder.path(), &args);
+    let text = std::fs::read_to_string(folder.path().join("run/evaluation.json")).unwrap();
+    let results: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for name in ["helpful", "harmless"] {
+        assert_eq!(results["before"]["rows"][format!("{name} margin")], 0.0, "{text}");
+        assert!(results["before"]["rows"][format!("{name} accuracy")].is_null(), "{text}");
+        assert!(results["after"]["rows"][format!("{name} margin")].as_f64().unwrap() != 0.0, "{text}");
+        let accuracy = results["after"]["rows"][format!("{name} accuracy")].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&accuracy), "{text}");
+    }
+    assert!(results["after"]["rows"]["words"].as_f64().unwrap() > 0.0, "{text}");
+}

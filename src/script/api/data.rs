@@ -191,6 +191,12 @@ fn preferences(engine: &mut Engine) {
         counts.map(|c| Dynamic::from(map(c))).collect()
     });
     engine.register_fn("score", |p: &mut Preferences, model: Model| -> Answer<Map> {
+        // a policy that is still the reference was scored with it
+        if let Some(reference) = &p.reference
+            && reference.model().fingerprint()? == model.fingerprint()?
+        {
+            return Ok(p.score(reference, "log-probs")?);
+        }
         Ok(p.score(&Reference::new(model.frozen(), None)?, "log-probs")?)
     });
     engine.register_fn("reference_score", |p: &mut Preferences| -> Answer<Map> {

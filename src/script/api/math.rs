@@ -101,7 +101,8 @@ pub(super) fn register(engine: &mut Engine) {
 fn comparisons(engine: &mut Engine) {
     // without this, operators on numbers never look at registered functions
     engine.set_fast_operators(false);
-    let all: [(&str, fn(&f64, &f64) -> bool); 6] =
+    type Compare = fn(&f64, &f64) -> bool;
+    let all: [(&str, Compare); 6] =
         [("==", f64::eq), ("!=", f64::ne), ("<", f64::lt), (">", f64::gt), ("<=", f64::le), (">=", f64::ge)];
     for (name, compare) in all {
         engine.register_fn(name, move |a: f64, b: f64| compare(&a, &b));
@@ -114,7 +115,7 @@ fn comparisons(engine: &mut Engine) {
 /// floats for 0 and leaves the order as it is.
 fn sort(context: NativeCallContext, values: &mut Array, order: FnPtr) -> Answer<()> {
     let mut failed = None;
-    let mut compare = |a: &Dynamic, b: &Dynamic| -> Answer<Ordering> {
+    let compare = |a: &Dynamic, b: &Dynamic| -> Answer<Ordering> {
         let sign: Dynamic = order.call_within_context(&context, (a.clone(), b.clone()))?;
         let sign = number(&sign).and_then(|x| x.partial_cmp(&0.0));
         Ok(sign.ok_or_else(|| {
