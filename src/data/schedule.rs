@@ -30,7 +30,8 @@ impl Preferences {
     /// No step, or a size of zero or beyond the number of examples.
     pub fn batches(&self, size: usize, steps: usize, seed: u64) -> Result<Batches> {
         if steps == 0 {
-            return Err(Error::new("the number of steps must be at least 1, found `0`"));
+            return Err(Error::new("the number of steps must be at least 1, found `0`")
+                .help("give `steps` a positive number"));
         }
         if size > self.len() {
             let what = format!("a batch of {size} examples from a set of {}", self.len());
@@ -49,7 +50,8 @@ impl Preferences {
 
     fn schedule(&self, size: usize, steps: usize, seed: Option<u64>) -> Result<Batches> {
         if size == 0 {
-            return Err(Error::new("the batch size must be at least 1, found `0`"));
+            return Err(Error::new("the batch size must be at least 1, found `0`")
+                .help("give `size` a positive number"));
         }
         Ok(Batches { preferences: self.clone(), size, steps, seed, share_prompt: true })
     }

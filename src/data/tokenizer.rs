@@ -97,8 +97,12 @@ impl Tokenizer {
 
     fn from_files(files: Vec<(&'static str, Vec<u8>)>, dir: &Path) -> Result<Self> {
         let bytes = |name: &str| files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes.as_slice());
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes(FILES[0]).unwrap_or_default())
-            .map_err(|e| Error::new(format!("cannot read the tokenizer: {e}")).in_file(dir.join(FILES[0])))?;
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(bytes(FILES[0]).unwrap_or_default()).map_err(|e| {
+                Error::new(format!("cannot read the tokenizer: {e}"))
+                    .in_file(dir.join(FILES[0]))
+                    .help("fetch the file again")
+            })?;
         // a length limit or padding of the file would change the ids without a word
         inner.with_padding(None);
         inner

@@ -76,7 +76,7 @@ pub fn jacobian(names: Arc<Vec<String>>, losses: &[Tensor], log_probs: &LogProbs
     let h = gradients.gramian()?;
     if (0..m).any(|i| !h[(i, i)].is_finite()) {
         gradients.check_finite()?;
-        return Err(Error::new("the squared norm of a gradient overflows").help("scale the losses down"));
+        return Err(overflow(&gradients)?);
     }
     if cotangents.iter().flatten().any(|&c| c != 0.0) && model.first_backward() {
         check_alive(&gradients).inspect_err(|_| model.forget_backward())?;
@@ -161,6 +161,22 @@ fn cotangent(name: &str, loss: &Tensor, log_probs: &LogProbs) -> Result<Vec<f64>
         ))
         .help("the loss is finite but its slope is not: look for a root or logarithm at 0")),
     }
+}
+
+/// A gradient whose numbers are finite and whose squared norm is not.
+fn overflow(gradients: &Gradients) -> Result<Error> {
+    let error = |what: &str| {
+        Error::new(format!("the squared norm of {what} overflows")).help("scale the losses down")
+    };
+    let space: &ParameterSpace = gradients.space();
+    for (name, range) in space.names.iter().zip(space.offsets.windows(2)) {
+        let h = gradients.gramian_over(std::iter::once(range[0]..range[1]))?;
+        if let Some(i) = (0..gradients.len()).find(|&i| !h[(i, i)].is_finite()) {
+            let objective = &gradients.names()[i];
+            return Ok(error(&format!("the gradient of `{objective}`")).at(Place::Tensor(name.clone())));
+        }
+    }
+    Ok(error("a gradient"))
 }
 
 /// Every tensor must matter to some objective, otherwise the graph is cut somewhere.

@@ -105,7 +105,7 @@ pub fn check_memory(needed: u64, available: Option<u64>) -> Result<()> {
 }
 
 /// Memory that programs can still take, in bytes, where the system tells (Linux).
-pub(super) fn available_bytes() -> Option<u64> {
+pub fn available_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

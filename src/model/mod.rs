@@ -22,7 +22,7 @@ pub use config::{Config, Family, Llama3Scaling, Rope};
 pub use decoder::Recorded;
 pub use generate::{Generation, Sampling};
 pub use layout::{LayerParams, Layout, parameters};
-pub use load::{check_memory, read_weights, weight_bytes};
+pub use load::{available_bytes, check_memory, read_weights, weight_bytes};
 pub use save::Precision;
 pub use tape::{Axis, Matrix, Sink};
 pub use weights::{Parameter, ParameterSpace, Weights};

@@ -133,6 +133,11 @@ impl Run {
         self.step
     }
 
+    /// True once the step at work has its row.
+    pub fn is_logged(&self) -> bool {
+        self.logged
+    }
+
     /// Writes the row of the step at work: `step` before it, `time_ms` since the last step and `memory_mib`
     /// after it.
     ///

@@ -198,7 +198,9 @@ fn syntax(sources: &[(String, String)], kind: &ParseErrorType) -> Error {
         ParseErrorType::WrongDocComment => {
             Error::new("`///` stands before something that is no function").help("use `//` there")
         }
-        kind => Error::new(lower(&kind.to_string())),
+        ParseErrorType::ExprTooDeep => Error::new("the expression is nested too deeply")
+            .help("split it with variables, functions or a loop"),
+        kind => Error::new(lower(&kind.to_string())).help("look at the mark and just before it"),
     }
 }
 

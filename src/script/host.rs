@@ -17,12 +17,13 @@ use super::resolver::{self, Resolver};
 use super::session::Session;
 use super::suggest::{self, Known};
 use super::value::CONTAINER_SIZE;
+use super::watch::Watch;
 use super::{api, failure};
 
 /// Levels of script functions that call each other; a level costs a few KiB of stack.
 const CALL_LEVELS: usize = 64;
 /// Bytes of all strings in one value.
-const STRING_BYTES: usize = 256 << 20;
+pub(super) const STRING_BYTES: usize = 256 << 20;
 
 /// What a host is built from.
 #[derive(Clone)]
@@ -72,11 +73,8 @@ impl Host {
         limit(&mut engine);
         suggest::register(&mut engine, &known, &session);
         engine.set_module_resolver(Resolver::new(session.clone()));
-        let shared = session.clone();
-        engine.on_progress(move |_| {
-            (shared.interrupted() && !shared.in_step.get())
-                .then(|| Dynamic::from(Error::interrupted("stopped by Ctrl-C")))
-        });
+        let watch = Watch::new(session.clone());
+        engine.on_progress(move |_| watch.stop().map(Dynamic::from));
         let shared = session.clone();
         engine.on_print(move |text| shared.console().print(text));
         let shared = session.clone();

@@ -12,6 +12,7 @@ mod sandbox;
 mod session;
 mod suggest;
 mod value;
+mod watch;
 
 mod api;
 

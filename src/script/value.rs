@@ -198,7 +198,11 @@ impl Opts {
     pub fn finish(self) -> Result<()> {
         match self.map.keys().next() {
             None => Ok(()),
-            Some(key) => Err(unknown(&format!("option of `{}`", self.of), key, self.known)),
+            Some(key) => {
+                let error = unknown("option", key, self.known);
+                let help = error.help_text().unwrap_or_default().to_owned();
+                Err(Error::new(format!("{} of `{}`", error.what(), self.of)).help(help))
+            }
         }
     }
 }

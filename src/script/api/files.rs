@@ -1,6 +1,6 @@
 //! Reading is free; writing goes through the sandbox.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -8,6 +8,7 @@ use rhai::{Array, Dynamic, Engine, Map};
 
 use crate::error::{Error, Result, io_error};
 
+use super::super::host::STRING_BYTES;
 use super::super::session::Session;
 use super::super::value::{Answer, from_json, to_json};
 
@@ -44,7 +45,17 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
 }
 
 fn read(path: &str) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| io_error(&e, "read", path))
+    let failed = |e: std::io::Error| io_error(&e, "read", path);
+    let mut text = String::new();
+    // a device such as /dev/zero never ends
+    let file = std::fs::File::open(path).map_err(failed)?.take(STRING_BYTES as u64 + 1);
+    std::io::BufReader::new(file).read_to_string(&mut text).map_err(failed)?;
+    if text.len() > STRING_BYTES {
+        return Err(Error::new(format!("the file has more than {} MiB", STRING_BYTES >> 20))
+            .in_file(path)
+            .help("split it into smaller files"));
+    }
+    Ok(text)
 }
 
 fn json(text: &str, path: &str, line: Option<usize>) -> Result<Dynamic> {

@@ -1,6 +1,6 @@
 //! `aggregator(name, options)`: a handle over an aggregator file or function, with its state.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -29,6 +29,8 @@ pub(super) struct Inner {
     options: Map,
     /// Objectives and state, from the first update on.
     state: RefCell<Option<(usize, Dynamic)>>,
+    /// Number of updates that changed the state.
+    pub updates: Cell<u64>,
     session: Rc<Session>,
 }
 
@@ -56,6 +58,12 @@ impl Form {
             Self::Weights { .. } => "weights",
             Self::Direction { .. } => "direction",
         }
+    }
+}
+
+impl Inner {
+    pub fn is_stateful(&self) -> bool {
+        self.form.stateful()
     }
 }
 
@@ -177,6 +185,7 @@ impl Method {
                     .help("return the new state with the result")
             })?;
             self.0.state.replace(Some((w.len(), state)));
+            self.0.updates.set(self.0.updates.get() + 1);
         }
         update.insert("direction".into(), Dynamic::from(direction));
         update.insert("w".into(), array(w).into());
@@ -215,6 +224,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
             code: Code::Closure(closure),
             options,
             state: RefCell::default(),
+            updates: Cell::default(),
             session: shared.clone(),
         }))
     });
@@ -222,7 +232,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_fn(
         "aggregator_options",
         move |context: NativeCallContext, name: &str| -> Answer<Array> {
-            let ast = compile(context.engine(), &find(&shared, name)?)?;
+            let ast = compile(&shared, context.engine(), &find(&shared, name)?)?;
             Ok(declared_options(&ast).into_iter().map(Dynamic::from).collect())
         },
     );
@@ -243,8 +253,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
 
 fn by_name(session: &Rc<Session>, engine: &Engine, name: &str, options: Map) -> Answer<Method> {
     let source = find(session, name)?;
-    session.sources.borrow_mut().insert(source.name.clone(), source.text.clone());
-    let ast = compile(engine, &source)?;
+    let ast = compile(session, engine, &source)?;
     let form = form(&ast).map_err(|e| e.in_file(&source.name))?;
     Ok(Method(Rc::new(Inner {
         name: Path::new(name).file_stem().map_or(name.into(), |stem| stem.to_string_lossy().into_owned()),
@@ -252,11 +261,13 @@ fn by_name(session: &Rc<Session>, engine: &Engine, name: &str, options: Map) -> 
         code: Code::File(Box::new(ast)),
         options,
         state: RefCell::default(),
+        updates: Cell::default(),
         session: session.clone(),
     })))
 }
 
-fn compile(engine: &Engine, source: &Source) -> Answer<AST> {
+fn compile(session: &Session, engine: &Engine, source: &Source) -> Answer<AST> {
+    session.sources.borrow_mut().insert(source.name.clone(), source.text.clone());
     let in_file = |error| EvalAltResult::ErrorInModule(source.name.clone(), error, Position::NONE);
     let mut ast = engine.compile(&source.text).map_err(|e| in_file(e.into()))?;
     ast.set_source(&source.name);
@@ -290,17 +301,18 @@ fn find(session: &Session, name: &str) -> Result<Source> {
     let is_aggregator =
         |source: &Source| source.text.contains("fn weights(") || source.text.contains("fn direction(");
     let own = resolver::find(session, name);
-    match own {
-        Ok(source) if is_aggregator(&source) => return Ok(source),
-        Ok(source) if name.contains('/') || name.ends_with(".rhai") => {
-            return Err(Error::new("the file defines neither `weights` nor `direction`")
-                .in_file(&source.name)
-                .help("define `fn weights(h, w, options)` that returns `#{ alpha: [...] }`"));
-        }
-        _ => {}
+    if let Ok(source) = &own
+        && is_aggregator(source)
+    {
+        return own;
     }
     if let Ok(source) = resolver::find(session, &format!("aggregators/{name}")) {
         return Ok(source);
+    }
+    if let Ok(source) = own {
+        return Err(Error::new("the file defines neither `weights` nor `direction`")
+            .in_file(&source.name)
+            .help("define `fn weights(h, w, options)` that returns `#{ alpha: [...] }`"));
     }
     let known = known(session);
     let near = nearest(name, known.iter().map(String::as_str));

@@ -8,7 +8,7 @@ use candle_core::DType;
 use rhai::{Array, Dynamic, Engine, Map};
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::Model;
 use crate::run::{self, Responses, RunOptions, Source, Stateful, StepRow};
 
@@ -27,6 +27,8 @@ struct Inner {
     session: Rc<Session>,
     run: RefCell<run::Run>,
     optimizers: Vec<Optimizer>,
+    /// How often each thing that the run holds has changed so far.
+    changes: Vec<Box<dyn Fn() -> u64>>,
     sources: Cell<usize>,
     steps: Cell<usize>,
 }
@@ -43,7 +45,7 @@ impl IntoIterator for Steps {
     type IntoIter = Box<dyn Iterator<Item = Answer<Batch>>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        Box::new(Walk { steps: self, begun: false })
+        Box::new(Walk { steps: self, begun: false, changes: None })
     }
 }
 
@@ -51,12 +53,15 @@ impl IntoIterator for Steps {
 struct Walk {
     steps: Steps,
     begun: bool,
+    /// Changes before the step at work, while one is.
+    changes: Option<Vec<u64>>,
 }
 
 impl Walk {
     /// The safe point between two steps.
     fn next_batch(&mut self) -> Result<Option<Batch>> {
         let Steps { run, batches } = &self.steps;
+        self.changes = None;
         if self.begun {
             run.keep_sources()?;
             run.run.borrow_mut().advance()?;
@@ -76,8 +81,10 @@ impl Walk {
             run.run.borrow().plot()?;
             return Ok(None);
         }
+        let batch = batches.batch(step)?;
+        self.changes = Some(run.changes());
         run.session.in_step.set(true);
-        batches.batch(step).map(Some)
+        Ok(Some(batch))
     }
 }
 
@@ -91,15 +98,54 @@ impl Iterator for Walk {
 
 impl Drop for Walk {
     fn drop(&mut self) {
-        self.steps.run.session.in_step.set(false);
-        self.steps.run.session.console().progress_end();
+        let Steps { run, batches } = &self.steps;
+        run.session.in_step.set(false);
+        run.session.console().progress_end();
+        // a `break` or an error left the loop within a step
+        let Some(before) = self.changes.take().filter(|_| !std::thread::panicking()) else { return };
+        let told = match run.leave(&before) {
+            Ok(Some(step)) => format!(
+                "stopped after step {step} of {}: resume with `{}`",
+                batches.len(),
+                run.resume_command()
+            ),
+            Ok(None) => return,
+            Err(error) => format!("the steps since the last checkpoint could not be saved: {}", error.what()),
+        };
+        run.session.console().print(&format!("note: {told}"));
     }
 }
 
 impl Inner {
     fn resume_command(&self) -> String {
         let script = self.session.script.borrow().display().to_string();
-        format!("raco script {script} --resume {}", self.run.borrow().dir().display())
+        let lib: String = self.session.lib.iter().map(|dir| format!(" --lib {}", dir.display())).collect();
+        format!("raco script {script}{lib} --resume {}", self.run.borrow().dir().display())
+    }
+
+    fn changes(&self) -> Vec<u64> {
+        self.changes.iter().map(|count| count()).collect()
+    }
+
+    /// Saves what a loop that is left within a step has done: the step too where it is complete, the steps before
+    /// it where it has changed nothing. Between the two only the older checkpoints are sound.
+    fn leave(&self, before: &[u64]) -> Result<Option<usize>> {
+        let changed = |&(after, before): &(u64, &u64)| after != *before;
+        let changed = self.changes().into_iter().zip(before).filter(changed).count();
+        let logged = self.run.borrow().is_logged();
+        if logged && changed == before.len() {
+            self.keep_sources()?;
+            self.run.borrow_mut().advance()?;
+        } else if logged || changed > 0 {
+            return Ok(None);
+        }
+        let run = self.run.borrow();
+        if run.step() == 0 {
+            return Ok(None);
+        }
+        run.checkpoint()?;
+        run.plot()?;
+        Ok(Some(run.step()))
     }
 
     /// Keeps modules that were loaded since the start.
@@ -197,19 +243,29 @@ fn start(session: &Rc<Session>, args: &Map, states: &[Dynamic], options: Map) ->
         Error::new("the arguments have no `out`, the folder of the run")
             .help("add `out: \"runs/NAME\"` to `args`")
     })?;
+    if out.is_empty() {
+        return Err(Error::with_kind(Kind::Usage, "`out`, the folder of the run, is empty")
+            .help("give it a name: `--out runs/NAME`"));
+    }
     let resume = session.resume.borrow_mut().take();
     let dir = resume.clone().unwrap_or_else(|| PathBuf::from(&out));
     session.sandbox.borrow().check_start(&dir)?;
     let mut optimizers = Vec::new();
     let mut held: Vec<Rc<dyn Stateful>> = Vec::new();
+    let mut changes: Vec<Box<dyn Fn() -> u64>> = Vec::new();
     for state in states {
         if let Some(model) = state.clone().try_cast::<Model>() {
-            held.push(Rc::new(model));
+            held.push(Rc::new(model.clone()));
+            changes.push(Box::new(move || model.version()));
         } else if let Some(optimizer) = state.clone().try_cast::<Optimizer>() {
             held.push(optimizer.inner.clone());
-            optimizers.push(optimizer);
+            optimizers.push(optimizer.clone());
+            changes.push(Box::new(move || optimizer.inner.borrow().step_count() as u64));
         } else if let Some(method) = state.clone().try_cast::<Method>() {
-            held.push(method.0);
+            held.push(method.0.clone());
+            if method.0.is_stateful() {
+                changes.push(Box::new(move || method.0.updates.get()));
+            }
         } else {
             return Err(Error::new(format!("a run cannot hold {}", type_of(state)))
                 .help("give the model, the optimiser and the aggregator"));
@@ -246,6 +302,7 @@ fn start(session: &Rc<Session>, args: &Map, states: &[Dynamic], options: Map) ->
         session: session.clone(),
         run: RefCell::new(run),
         optimizers,
+        changes,
         sources: Cell::new(session.sources.borrow().len()),
         steps: Cell::new(0),
     })))
