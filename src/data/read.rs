@@ -119,7 +119,7 @@ impl Source {
         let path = self.path.as_deref();
         let in_file = |error: Error| path.iter().fold(error, |error, path| error.in_file(path));
         if self.count == 0 {
-            return Err(in_file(Error::new("there are no rows")));
+            return Err(in_file(Error::new("there are no rows").help("give a file with one row a line")));
         }
         let tokenised: Vec<Result<Tokenised>> =
             self.rows.par_iter().map(|row| Tokenised::new(row, form, tokenizer, options)).collect();

@@ -192,8 +192,8 @@ impl Faults {
     pub(super) fn finish(mut self, path: Option<&Path>, rows: usize) -> Result<()> {
         self.0.sort_by_key(|(line, ..)| *line);
         let Some((line, column, first)) = self.0.first().cloned() else { return Ok(()) };
-        let help = first.help_text().map(str::to_owned);
-        let with_help = |error: Error| help.iter().fold(error, |error, help| error.help(help.clone()));
+        let help = first.help_text().unwrap_or("mend the row, or leave it out").to_owned();
+        let with_help = |error: Error| error.help(help);
         let unit = if path.is_some() { "line" } else { "row" };
         if self.0.len() == 1 {
             return Err(with_help(match path {

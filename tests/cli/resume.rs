@@ -107,6 +107,33 @@ fn stopped_and_killed_runs_resume_to_the_same_bytes() {
 }
 
 #[test]
+fn a_method_with_a_memory_resumes_and_other_arguments_are_refused() {
+    let steps = STEPS.to_string();
+    let whole = tempfile::tempdir().unwrap();
+    finish(whole.path(), &job(&steps, &["--aggregator", "pcgrad"]));
+
+    let killed = tempfile::tempdir().unwrap();
+    let mut child = start(killed.path(), &job(&steps, &["--aggregator", "pcgrad"]));
+    wait_for(killed.path(), &mut child, 14);
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let mut other = resume();
+    other.extend(["--c", "0.7", "--batch", "8"].map(str::to_owned));
+    let output = start(killed.path(), &other).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains("the run began with other arguments"), "{text}");
+    assert!(text.contains("`c` is `0.7`, was `0.4`") && text.contains("`batch` is `8`, was `16`"), "{text}");
+
+    finish(killed.path(), &resume());
+    assert_same(killed.path(), whole.path());
+    let state =
+        std::fs::read_to_string(whole.path().join(format!("run/checkpoints/step-{STEPS}/method/state.json")));
+    assert!(state.unwrap().contains(&format!("\"calls\": {STEPS}")));
+}
+
+#[test]
 fn bad_input_is_refused_before_the_first_step() {
     for (more, expected) in [
         (&["--weights", "quality=0.8,brevity=0.4"][..], "weights must sum to 1"),

@@ -2,4 +2,5 @@
 
 pub mod families;
 pub mod oracle;
+pub mod program;
 pub mod random;

@@ -85,9 +85,9 @@ impl Program {
 
 impl Running {
     /// Waits until `reached` holds or the program has ended by itself.
-    pub fn until(&mut self, reached: impl Fn() -> bool) {
+    pub fn until(&mut self, reached: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
-        while !reached() && self.ended().is_none() {
+        while !reached(self) && self.ended().is_none() {
             assert!(begun.elapsed() < PATIENCE, "still waiting after {PATIENCE:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -95,18 +95,12 @@ impl Running {
 
     /// What the program has printed so far, both streams.
     pub fn printed(&self) -> String {
-        fs::read_to_string(&self.out).unwrap() + &fs::read_to_string(&self.err).unwrap()
+        [&self.out, &self.err].map(|path| fs::read_to_string(path).unwrap()).concat()
     }
 
     pub fn interrupt(&self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    }
-
-    /// SIGKILL.
-    pub fn kill(mut self) -> Outcome {
-        self.child.kill().unwrap();
-        self.wait()
     }
 
     pub fn wait(mut self) -> Outcome {

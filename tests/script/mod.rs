@@ -1,6 +1,7 @@
 //! Scripts that test the script API, and the host seen from Rust.
 
 mod embed;
+mod finite_difference;
 mod guide;
 mod host;
 mod suite;
