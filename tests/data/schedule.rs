@@ -78,7 +78,10 @@ fn impossible_sizes_are_refused() {
     };
     let help = "choose a batch size of at most 3".to_owned();
     assert_eq!(refused(4, 1), ("a batch of 4 examples from a set of 3".to_owned(), Some(help)));
-    assert_eq!(refused(0, 1), ("the batch size must be at least 1, found `0`".to_owned(), None));
-    assert_eq!(refused(2, 0), ("the number of steps must be at least 1, found `0`".to_owned(), None));
+    for (size, steps, what, key) in [(0, 1, "the batch size", "size"), (2, 0, "the number of steps", "steps")]
+    {
+        let expected = format!("{what} must be at least 1, found `0`");
+        assert_eq!(refused(size, steps), (expected, Some(format!("give `{key}` a positive number"))));
+    }
     assert_eq!(set.in_order(0).unwrap_err().what(), "the batch size must be at least 1, found `0`");
 }
