@@ -156,8 +156,10 @@ fn newest_is_whole(program: &Program, run: &str, step: usize) {
 #[test]
 fn an_exploding_learning_rate() {
     let program = Program::new();
+    // finite weights whose squares overflow: stopped at the next step, or in the generations after the last one
     let outcome = program.run(&job("--steps 20 --lr 1e30"));
-    outcome.fails(1, &["tensor `model.", "not finite", "scripts/raco_clip.rhai:26:"]);
+    outcome.fails(1, &["log-prob of token", "not finite", "scripts/raco_clip.rhai:26:", "exploded weights"]);
+    program.run(&job("--steps 2 --lr 1e30 --out runs/short")).fails(1, &["not finite"]);
     let outcome = program.run(&job("--steps 20 --lr 1e38 --out runs/b"));
     outcome.fails(1, &["tensor `model.", "the step may overflow", "learning rate `5e37`"]);
     // good steps, then a bad one: they are saved, and the run goes on where the script is mended

@@ -40,7 +40,9 @@ pub(crate) fn forward(y: &mut [f32], w: &[f32], eps: f32, h: Heads) -> Vec<f32> 
                 for (y, r) in y.chunks_exact_mut(h.stride).zip(r.chunks_exact_mut(h.heads)) {
                     for (head, r) in r.iter_mut().enumerate() {
                         let y = &mut y[h.columns(head)];
-                        *r = 1.0 / (dot(y, y) / h.width as f32 + eps).sqrt();
+                        let square = dot(y, y) / h.width as f32 + eps;
+                        // 1/∞ would hide an overflow as a row of zeros
+                        *r = if square.is_finite() { 1.0 / square.sqrt() } else { f32::NAN };
                         for (y, w) in y.iter_mut().zip(w) {
                             *y *= *r * w;
                         }
