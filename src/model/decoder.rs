@@ -9,7 +9,6 @@ use super::ops::attention::{Attention, Heads, Rotation};
 use super::pass::{Mode, Pass};
 use super::tape::{Act, Sink, Tape};
 use super::values::{tensor, values};
-use super::weights::Weights;
 use super::{Config, Family, Model, llama, qwen3};
 use crate::data::Packed;
 use crate::error::{Error, Result};
@@ -66,7 +65,8 @@ impl Model {
         let output = pass.log_probs(&x, layout.head, &packed.targets)?;
         let log_probs = values::<f32>(&output.tensor)?.to_vec();
         if let Some(bad) = log_probs.iter().position(|x| !x.is_finite()) {
-            return Err(not_finite(&weights, packed.targets[bad]));
+            let token = packed.targets[bad];
+            return Err(weights.blame(Error::new(format!("the log-prob of token {token} is not finite"))));
         }
         let tokens = packed.tokens.clone();
         let recorded = pass.into_tape().map(|tape| Recorded { tape, output, tokens, embed: layout.embed });
@@ -127,14 +127,4 @@ pub(crate) fn check(config: &Config, tokens: &[u32], positions: &[u32]) -> Resul
         .help("leave the row out, or shorten it"));
     }
     Ok(())
-}
-
-fn not_finite(weights: &Weights, target: u32) -> Error {
-    let error = Error::new(format!("the log-prob of token {target} is not finite"));
-    match weights.not_finite() {
-        Some(name) => error
-            .at(crate::error::Place::Tensor(name.to_owned()))
-            .help("this weight holds a NaN or an infinity: go back to an earlier checkpoint"),
-        None => error.help("the weights are finite, the activations are not: look for exploded weights"),
-    }
 }

@@ -226,12 +226,7 @@ fn check_finite(logits: &[f32], sequence: &Sequence, weights: &Weights) -> Resul
     }
     let (index, n) = (sequence.index, sequence.out.tokens.len());
     let error = Error::new(format!("logits of prompt {index} are not finite at token {n} of the response"));
-    Err(match weights.not_finite() {
-        Some(name) => error
-            .at(crate::error::Place::Tensor(name.to_owned()))
-            .help("this weight holds a NaN or an infinity: go back to an earlier checkpoint"),
-        None => error.help("the weights are finite but too large: go back to an earlier checkpoint"),
-    })
+    Err(weights.blame(error))
 }
 
 /// A token drawn from softmax(logits / temperature), cut to its nucleus.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 
 use super::values::values;
-use crate::error::Result;
+use crate::error::{Error, Place, Result};
 
 /// A named tensor.
 #[derive(Debug, Clone)]
@@ -77,10 +77,24 @@ impl Weights {
         &self.space
     }
 
-    /// The name of a parameter that holds a NaN or an infinity, if there is one.
-    pub fn not_finite(&self) -> Option<&str> {
-        let bad = |p: &&Parameter| values::<f32>(&p.tensor).is_ok_and(|v| v.iter().any(|x| !x.is_finite()));
-        self.parameters.iter().find(bad).map(|p| p.name.as_str())
+    /// Adds the tensor that a result which is not finite comes from: one with a NaN or an infinity, otherwise the
+    /// one with the largest weight.
+    pub(super) fn blame(&self, error: Error) -> Error {
+        let mut heaviest = (0f32, "");
+        for Parameter { name, tensor } in &self.parameters {
+            let Ok(values) = values::<f32>(tensor) else { continue };
+            if values.iter().any(|x| !x.is_finite()) {
+                return error
+                    .at(Place::Tensor(name.clone()))
+                    .help("this weight holds a NaN or an infinity: go back to an earlier checkpoint");
+            }
+            heaviest = values.iter().fold(heaviest, |a, x| if x.abs() > a.0 { (x.abs(), name) } else { a });
+        }
+        error.at(Place::Tensor(heaviest.1.to_owned())).help(format!(
+            "the weights are finite, up to `{:e}` in this tensor, the activations are not: go back to an earlier \
+             checkpoint and lower the learning rate",
+            heaviest.0
+        ))
     }
 
     /// Weights of the same values in memory of their own: cloning a tensor would share what
