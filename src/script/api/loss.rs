@@ -164,6 +164,7 @@ fn tensor(engine: &mut Engine) {
     });
     engine.register_fn("log_sigmoid", |t: Tensor| t.map(|x| x.contiguous()?.apply_op1(LogSigmoid)));
     engine.register_fn("-", |t: Tensor| t.map(Values::neg));
+    engine.register_fn("sigmoid", |t: Tensor| t.map(candle_nn::ops::sigmoid));
     engine.register_fn("exp", |t: Tensor| t.map(Values::exp));
     engine.register_fn("log", |t: Tensor| t.map(Values::log));
     engine.register_fn("abs", |t: Tensor| t.map(Values::abs));
