@@ -51,7 +51,7 @@ impl Default for Options {
 /// host.engine_mut().register_fn("double", |x: f64| 2.0 * x);
 /// let four = host.run("double(2)", "sums.rhai").unwrap();
 /// assert_eq!(four.as_float(), Ok(4.0));
-/// # raco::Result::Ok(())
+/// # Ok::<(), raco::Error>(())
 /// ```
 pub struct Host {
     engine: Engine,
