@@ -312,6 +312,23 @@ impl Gradient {
         Ok(self.dot(self)?.sqrt())
     }
 
+    /// The norm of the part over each parameter tensor, in the order of the space.
+    ///
+    /// # Errors
+    /// As [`Gradient::dot`].
+    pub fn norms_by_tensor(&self) -> Result<Vec<f64>> {
+        let row = Gradients::new(
+            Arc::new(vec![String::new()]),
+            self.space.clone(),
+            self.values.reshape((1, self.space.size()))?,
+            vec![0.0],
+            1,
+        )?;
+        let norm =
+            |range: &[usize]| Ok(row.gramian_over(std::iter::once(range[0]..range[1]))?[(0, 0)].sqrt());
+        self.space.offsets.windows(2).map(norm).collect()
+    }
+
     /// A vector made of this one and a tensor operation on its values.
     ///
     /// # Errors

@@ -1,3 +1,5 @@
 mod aggregators;
+mod inspect_step;
+mod losses;
 mod names;
 mod tasks;

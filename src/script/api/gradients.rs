@@ -229,6 +229,10 @@ fn vector(engine: &mut Engine) {
     });
     engine.register_fn("dot", |a: Gradient, b: Gradient| -> Answer<f64> { Ok(a.dot(&b)?) });
     engine.register_fn("norm", |a: Gradient| -> Answer<f64> { Ok(a.norm()?) });
+    engine.register_fn("norms_by_tensor", |a: Gradient| -> Answer<Map> {
+        let norms = a.norms_by_tensor()?.into_iter().map(Dynamic::from);
+        Ok(a.space().names.iter().map(|name| name.as_str().into()).zip(norms).collect())
+    });
     engine.register_fn("cosine", |a: Gradient, b: Gradient| -> Answer<f64> {
         let lengths = a.norm()? * b.norm()?;
         Ok(if lengths > 0.0 { (a.dot(&b)? / lengths).clamp(-1.0, 1.0) } else { 0.0 })

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor as Values, bail};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor as Values, Var, bail};
 use rhai::{Array, Dynamic, Engine, Map};
 
 use crate::data;
@@ -87,24 +87,46 @@ impl Tensor {
     }
 }
 
-/// x ↦ log σ(x) = -log(1 + e⁻ˣ), whose derivative σ(-x) is exact for any x.
-struct LogSigmoid;
+/// A function of single numbers with its derivative, both exact far out, where autograd of the parts overflows.
+struct Scalar {
+    name: &'static str,
+    value: fn(f64) -> f64,
+    slope: fn(f64) -> f64,
+}
 
-impl CustomOp1 for LogSigmoid {
+/// log σ(x) = -log(1 + e⁻ˣ).
+const LOG_SIGMOID: Scalar = Scalar {
+    name: "log_sigmoid",
+    value: |x| x.min(0.0) - (-x.abs()).exp().ln_1p(),
+    slope: |x| 1.0 / (1.0 + x.exp()),
+};
+
+/// log(1 - eˣ), x < 0.
+const LOG1MEXP: Scalar = Scalar {
+    name: "log1mexp",
+    value: |x| if x > -std::f64::consts::LN_2 { (-x.exp_m1()).ln() } else { (-x.exp()).ln_1p() },
+    slope: |x| -1.0 / (-x).exp_m1(),
+};
+
+/// max(x, 0), with slope 0 at the kink; candle's has slope 1 there.
+const RELU: Scalar = Scalar { name: "relu", value: |x| x.max(0.0), slope: |x| f64::from(x > 0.0) };
+
+impl CustomOp1 for &'static Scalar {
     fn name(&self) -> &'static str {
-        "log_sigmoid"
+        self.name
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let (CpuStorage::F64(x), Some((start, end))) = (storage, layout.contiguous_offsets()) else {
-            bail!("log_sigmoid takes contiguous f64")
+            bail!("{} takes contiguous f64", self.name)
         };
-        let y = x[start..end].iter().map(|&x| x.min(0.0) - (-x.abs()).exp().ln_1p()).collect();
+        let y = x[start..end].iter().map(|&x| (self.value)(x)).collect();
         Ok((CpuStorage::F64(y), layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Values, _y: &Values, gradient: &Values) -> candle_core::Result<Option<Values>> {
-        Ok(Some((gradient * (x.exp()? + 1.0)?.recip()?)?))
+        let slopes = x.flatten_all()?.to_vec1::<f64>()?.into_iter().map(self.slope).collect();
+        Ok(Some((gradient * Values::from_vec(slopes, x.shape(), x.device())?)?))
     }
 }
 
@@ -162,7 +184,15 @@ fn tensor(engine: &mut Engine) {
     engine.register_fn("tensor", |values: Array| -> Answer<Tensor> {
         Ok(Tensor::constant(floats(&values, "tensor")?)?)
     });
-    engine.register_fn("log_sigmoid", |t: Tensor| t.map(|x| x.contiguous()?.apply_op1(LogSigmoid)));
+    engine.register_fn("variable", |values: Array| -> Answer<Tensor> {
+        let values = floats(&values, "variable")?;
+        let leaf = Var::from_vec(values.clone(), values.len(), &Device::Cpu).map_err(Error::from)?;
+        Ok(Tensor { values: leaf.into_inner(), origin: None })
+    });
+    engine.register_fn("derivative", |y: Tensor, x: Tensor| -> Answer<Array> { Ok(derivative(&y, &x)?) });
+    for op in [&LOG_SIGMOID, &LOG1MEXP, &RELU] {
+        engine.register_fn(op.name, move |t: Tensor| t.map(|x| x.contiguous()?.apply_op1(op)));
+    }
     engine.register_fn("-", |t: Tensor| t.map(Values::neg));
     engine.register_fn("sigmoid", |t: Tensor| t.map(candle_nn::ops::sigmoid));
     engine.register_fn("exp", |t: Tensor| t.map(Values::exp));
@@ -170,7 +200,6 @@ fn tensor(engine: &mut Engine) {
     engine.register_fn("abs", |t: Tensor| t.map(Values::abs));
     engine.register_fn("sqr", |t: Tensor| t.map(Values::sqr));
     engine.register_fn("sqrt", |t: Tensor| t.map(Values::sqrt));
-    engine.register_fn("relu", |t: Tensor| t.map(Values::relu));
     engine.register_fn("sum", |t: Tensor| t.map(Values::sum_all));
     engine.register_fn("mean", |t: Tensor| t.map(Values::mean_all));
     engine.register_fn("detach", |t: Tensor| Tensor { values: t.values.detach(), origin: None });
@@ -183,6 +212,20 @@ fn tensor(engine: &mut Engine) {
     });
     engine.register_fn("to_string", |t: &mut Tensor| t.show());
     engine.register_fn("to_debug", |t: &mut Tensor| t.show());
+}
+
+/// dy/dx of a scalar by the numbers of a `variable`, where no model is.
+fn derivative(y: &Tensor, x: &Tensor) -> Result<Array> {
+    y.value()?;
+    if !x.values.is_variable() {
+        return Err(Error::new("`derivative` by a tensor that is no variable")
+            .help("make it by `variable([...])` and compute the loss from it"));
+    }
+    let slopes = y.values.backward()?;
+    Ok(match slopes.get(&x.values) {
+        Some(slopes) => array(&slopes.to_vec1::<f64>()?),
+        None => array(&vec![0.0; x.values.elem_count()]),
+    })
 }
 
 type Binary = fn(&Values, &Values) -> candle_core::Result<Values>;

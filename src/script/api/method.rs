@@ -236,6 +236,11 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
             Ok(declared_options(&ast).into_iter().map(Dynamic::from).collect())
         },
     );
+    let shared = session.clone();
+    engine.register_fn("module_options", move |context: NativeCallContext, name: &str| -> Answer<Array> {
+        let ast = compile(&shared, context.engine(), &resolver::find(&shared, name)?)?;
+        Ok(declared_options(&ast).into_iter().map(Dynamic::from).collect())
+    });
     engine.register_fn(
         "update",
         |context: NativeCallContext, method: &mut Method, gradients: Gradients, weights: Dynamic| {
