@@ -1,8 +1,12 @@
 //! The command line: argument parsing and the only printing.
 
+mod check;
+mod doc;
+mod new;
 mod render;
 mod script;
 mod terminal;
+mod work;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,6 +35,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "--KEY VALUE")]
         args: Vec<String>,
     },
+    /// Test what an aggregator promises in its header, and show a smallest counterexample.
+    Check(check::Check),
+    /// Write a file to start from.
+    New(new::New),
+    /// Print what an aggregator or a loss is: definition, options, promises.
+    Doc(doc::Doc),
 }
 
 /// Runs the program with these arguments and returns the exit code.
@@ -38,6 +48,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     match Cli::try_parse_from(args) {
         Ok(cli) => match cli.command {
             Command::Script { lib, file, args } => script::run(lib, file, args),
+            Command::Check(check) => check::run(check),
+            Command::New(new) => new::run(&new),
+            Command::Doc(doc) => doc::run(&doc),
         },
         Err(error) => {
             // the terminal may be gone; there is nobody left to tell

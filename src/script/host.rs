@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use rhai::{AST, Dynamic, Engine, EvalAltResult, OptimizationLevel, Scope};
+use rhai::{AST, Dynamic, Engine, EvalAltResult, FuncArgs, OptimizationLevel, Scope};
 
 use crate::error::{Error, Result, io_error};
 
@@ -16,7 +16,7 @@ use super::failure::{Failure, explain, panicked};
 use super::resolver::{self, Resolver};
 use super::session::Session;
 use super::suggest::{self, Known};
-use super::value::CONTAINER_SIZE;
+use super::value::{Answer, CONTAINER_SIZE};
 use super::watch::Watch;
 use super::{api, failure};
 
@@ -139,7 +139,22 @@ impl Host {
         }
     }
 
-    fn explain(&self, name: &str, error: EvalAltResult) -> Failure {
+    /// Compiles functions for [`Host::call`].
+    pub(super) fn compile(&self, source: &str, name: &str) -> std::result::Result<AST, Failure> {
+        self.session.sources.borrow_mut().insert(name.to_owned(), source.to_owned());
+        let mut ast = self.engine.compile(source).map_err(|e| self.explain(name, EvalAltResult::from(e)))?;
+        ast.set_source(name);
+        Ok(ast)
+    }
+
+    /// Calls a function of a compiled source; a panic of a host function is an internal error.
+    pub(super) fn call(&self, ast: &AST, function: &str, args: impl FuncArgs) -> Answer<Dynamic> {
+        let call = || self.engine.call_fn(&mut Scope::new(), ast, function, args);
+        catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| Err(panicked(&*panic).into()))
+    }
+
+    /// Reads Rhai's error; `name` is the source that was run.
+    pub(super) fn explain(&self, name: &str, error: EvalAltResult) -> Failure {
         explain(&self.engine, &self.session.sources(), name, error)
     }
 }

@@ -5,7 +5,10 @@
 
 mod args;
 mod console;
+pub mod contract;
+pub mod doc;
 mod failure;
+mod header;
 mod host;
 mod resolver;
 mod sandbox;
@@ -18,6 +21,7 @@ mod api;
 
 pub use console::{Console, Silent};
 pub use failure::{Failure, Frame};
+pub use header::{Header, SECTIONS};
 pub use host::{Host, Options};
 pub use resolver::STDLIB;
 /// The scripting language, for functions and types of your own.

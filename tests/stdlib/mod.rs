@@ -1,4 +1,5 @@
 mod aggregators;
+mod contract;
 mod inspect_step;
 mod losses;
 mod names;

@@ -43,8 +43,9 @@ enum Form {
     Direction { stateful: bool },
 }
 
+#[derive(Clone)]
 enum Code {
-    File(Box<AST>),
+    File(Rc<AST>),
     Closure(FnPtr),
 }
 
@@ -98,6 +99,20 @@ impl Stateful for Inner {
 }
 
 impl Method {
+    /// The same method before its first update.
+    fn fresh(&self) -> Self {
+        let Inner { name, form, code, options, session, .. } = &*self.0;
+        Self(Rc::new(Inner {
+            name: name.clone(),
+            form: *form,
+            code: code.clone(),
+            options: options.clone(),
+            state: RefCell::default(),
+            updates: Cell::default(),
+            session: session.clone(),
+        }))
+    }
+
     fn call(&self, context: &NativeCallContext, function: &str, args: Vec<Dynamic>) -> Answer<Dynamic> {
         const NESTED: usize = 16;
         let depth = &self.0.session.depth;
@@ -247,6 +262,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
             method.update(&context, &gradients, &weights)
         },
     );
+    engine.register_fn("fresh", |method: &mut Method| method.fresh());
     engine.register_get("name", |method: &mut Method| method.0.name.clone());
     engine.register_get("options", |method: &mut Method| method.0.options.clone());
     engine.register_get("state", |method: &mut Method| {
@@ -263,7 +279,7 @@ fn by_name(session: &Rc<Session>, engine: &Engine, name: &str, options: Map) -> 
     Ok(Method(Rc::new(Inner {
         name: Path::new(name).file_stem().map_or(name.into(), |stem| stem.to_string_lossy().into_owned()),
         form,
-        code: Code::File(Box::new(ast)),
+        code: Code::File(Rc::new(ast)),
         options,
         state: RefCell::default(),
         updates: Cell::default(),
@@ -301,17 +317,18 @@ fn declared_options(ast: &AST) -> Vec<String> {
     keys
 }
 
-/// A file of the user's by path or name, then one of the folder `aggregators`.
-fn find(session: &Session, name: &str) -> Result<Source> {
+/// A file of the user's by path or name (also in the working directory), then one of the folder `aggregators`.
+pub(in crate::script) fn find(session: &Session, name: &str) -> Result<Source> {
     let is_aggregator =
         |source: &Source| source.text.contains("fn weights(") || source.text.contains("fn direction(");
-    let own = resolver::find(session, name);
+    let stem = name.strip_suffix(".rhai").unwrap_or(name);
+    let own = resolver::find(session, &format!("{stem}.rhai"));
     if let Ok(source) = &own
         && is_aggregator(source)
     {
         return own;
     }
-    if let Ok(source) = resolver::find(session, &format!("aggregators/{name}")) {
+    if let Ok(source) = resolver::find(session, &format!("aggregators/{stem}")) {
         return Ok(source);
     }
     if let Ok(source) = own {
@@ -320,7 +337,8 @@ fn find(session: &Session, name: &str) -> Result<Source> {
             .help("define `fn weights(h, w, options)` that returns `#{ alpha: [...] }`"));
     }
     let known = known(session);
-    let near = nearest(name, known.iter().map(String::as_str));
+    let file = Path::new(stem).file_name().map_or(stem.into(), |file| file.to_string_lossy());
+    let near = nearest(&file, known.iter().map(String::as_str));
     let hint = near.first().map_or_else(String::new, |near| format!("did you mean `{near}`? "));
     Err(Error::new(format!("unknown aggregator `{name}`"))
         .help(format!("{hint}there are {}; or give the path of a file", known.join(", "))))

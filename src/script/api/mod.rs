@@ -20,6 +20,8 @@ use rhai::Engine;
 
 use super::session::Session;
 
+pub(super) use method::find as find_aggregator;
+
 /// Registers everything.
 pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     arguments::register(engine, session);
