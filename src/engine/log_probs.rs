@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use crate::data::{Batch, Packed};
 use crate::error::Result;
-use crate::model::{Config, Model, Recorded};
+use crate::model::{Config, Family, Model, Recorded};
 
 /// Bytes of activations that one forward pass may keep for its backward; a batch that needs more is split.
 pub const TAPE_BYTES: usize = 1 << 30;
@@ -140,6 +140,7 @@ fn pack(config: &Config, batch: &Batch, tape_bytes: usize) -> Result<Vec<Packed>
 fn activation_bytes(config: &Config) -> usize {
     let queries = config.heads * config.head_dim;
     let qkv = queries + 2 * config.kv_heads * config.head_dim;
-    let layer = 4 * config.hidden + 2 * qkv + queries + 3 * config.intermediate;
+    let norms = if config.family == Family::Gemma3 { 6 } else { 4 };
+    let layer = norms * config.hidden + 2 * qkv + queries + 3 * config.intermediate;
     4 * (config.layers * layer + 2 * config.hidden)
 }

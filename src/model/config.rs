@@ -8,29 +8,29 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{llama, qwen3};
+use super::{gemma3, llama, qwen3};
 use crate::error::{Error, Place, Result, io_error, nearest};
 
 /// The architectures that raco computes; the name of the file that holds each.
-///
-/// Gemma 3 would be the third: a variant here, `gemma3.rs` with its keys, tensors and layer, and its line in
-/// each `match` on the family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// Llama 2, 3, 3.x and what is built like them.
     Llama,
     /// Qwen3: Llama with normalised queries and keys.
     Qwen3,
+    /// Gemma 3, its text part: local and global layers, norms before and after each block.
+    Gemma3,
 }
 
 impl Family {
-    const ALL: [Self; 2] = [Self::Llama, Self::Qwen3];
+    const ALL: [Self; 3] = [Self::Llama, Self::Qwen3, Self::Gemma3];
 
     /// `model_type` in config.json.
     pub fn name(self) -> &'static str {
         match self {
             Self::Llama => "llama",
             Self::Qwen3 => "qwen3",
+            Self::Gemma3 => "gemma3_text",
         }
     }
 
@@ -38,6 +38,15 @@ impl Family {
         match self {
             Self::Llama => "LlamaForCausalLM",
             Self::Qwen3 => "Qwen3ForCausalLM",
+            Self::Gemma3 => "Gemma3ForCausalLM",
+        }
+    }
+
+    /// What norms add to their weights before they multiply by them.
+    pub(super) fn norm_offset(self) -> f32 {
+        match self {
+            Self::Llama | Self::Qwen3 => 0.0,
+            Self::Gemma3 => 1.0,
         }
     }
 }
@@ -47,8 +56,17 @@ impl Family {
 pub struct Rope {
     /// Base of the frequencies.
     pub theta: f64,
-    /// Llama 3 scaling of the low frequencies, if any.
-    pub scaling: Option<Llama3Scaling>,
+    /// What is done to the frequencies.
+    pub scaling: Option<Scaling>,
+}
+
+/// `rope_type` other than `default`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scaling {
+    /// `linear`: all frequencies are divided by this factor.
+    Linear(f64),
+    /// `llama3`: the low frequencies are.
+    Llama3(Llama3Scaling),
 }
 
 /// `rope_type: llama3`.
@@ -62,6 +80,17 @@ pub struct Llama3Scaling {
     pub high_freq_factor: f64,
     /// Context of the pretraining, in tokens.
     pub original_max_position_embeddings: usize,
+}
+
+/// Layers that see the last few positions only, with a rotary embedding of their own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Local {
+    /// Positions that a token sees, its own included.
+    pub window: usize,
+    /// Rotary position embedding of these layers.
+    pub rope: Rope,
+    /// For each layer, whether it is one of them.
+    pub layers: Vec<bool>,
 }
 
 /// What the forward pass needs to know about a decoder.
@@ -85,8 +114,14 @@ pub struct Config {
     pub intermediate: usize,
     /// Added to the mean square in every norm.
     pub norm_eps: f64,
-    /// Rotary position embedding.
+    /// Rotary position embedding, of the layers that are not local.
     pub rope: Rope,
+    /// Local layers, if the model has such.
+    pub local: Option<Local>,
+    /// Queries are multiplied by the root of its inverse; `head_dim` unless the file says otherwise.
+    pub query_scalar: f64,
+    /// Logits are capped smoothly: c tanh(logit / c).
+    pub logit_cap: Option<f64>,
     /// The head is the embedding.
     pub tied: bool,
     /// Longest sequence the model was made for, in tokens.
@@ -104,11 +139,13 @@ pub(super) struct Particular {
     pub head_dim: usize,
     /// Context where the file names none.
     pub context: usize,
+    pub query_scalar: f64,
+    pub logit_cap: Option<f64>,
 }
 
 /// Keys that do not change the forward pass: training and generation defaults, book-keeping, labels.
 /// Dropout is off in preference training, as in TRL.
-const IRRELEVANT: &[&str] = &[
+pub(super) const IRRELEVANT: &[&str] = &[
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_commit_hash",
@@ -118,6 +155,7 @@ const IRRELEVANT: &[&str] = &[
     "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
+    "cache_implementation",
     "chunk_size_feed_forward",
     "decoder_start_token_id",
     "diversity_penalty",
@@ -189,6 +227,7 @@ impl Config {
     /// An unknown `model_type`; every missing, ill-typed or unknown key and every value that changes the
     /// computation in a way that raco does not have, all by name.
     pub fn from_json(json: Value) -> Result<Self> {
+        let json = gemma3::text_only(json)?;
         let object = json.as_object().ok_or_else(|| {
             Error::new(format!("expected a JSON object, found `{}`", short(&json)))
                 .help("take config.json from the model's folder")
@@ -199,22 +238,35 @@ impl Config {
 
         let hidden = keys.size("hidden_size");
         let heads = keys.size("num_attention_heads");
+        let layers = keys.size("num_hidden_layers");
         let particular = match family {
             Family::Llama => llama::read(&mut keys, hidden, heads),
             Family::Qwen3 => qwen3::read(&mut keys, heads),
+            Family::Gemma3 => gemma3::read(&mut keys),
         };
         let context = keys.size_or("max_position_embeddings", particular.context);
+        let (rope, local) = match family {
+            Family::Llama | Family::Qwen3 => {
+                keys.only("hidden_act", &[json!("silu"), json!("swish")]);
+                keys.only("layer_types", &[json!(vec!["full_attention"; layers])]);
+                (rope(&mut keys, context), None)
+            }
+            Family::Gemma3 => gemma3::ropes(&mut keys, context, layers),
+        };
         let config = Self {
             family,
             vocab: keys.size("vocab_size"),
             hidden,
-            layers: keys.size("num_hidden_layers"),
+            layers,
             heads,
             kv_heads: particular.kv_heads,
             head_dim: particular.head_dim,
             intermediate: keys.size("intermediate_size"),
             norm_eps: keys.positive_or("rms_norm_eps", 1e-6),
-            rope: rope(&mut keys, context),
+            rope,
+            local,
+            query_scalar: particular.query_scalar,
+            logit_cap: particular.logit_cap,
             tied: keys.flag_or("tie_word_embeddings", false),
             context,
             stop_tokens: stop_tokens(&json)?,
@@ -222,13 +274,11 @@ impl Config {
         };
         keys.used.insert("eos_token_id");
         keys.only("architectures", &[json!([family.architecture()])]);
-        keys.only("hidden_act", &[json!("silu"), json!("swish")]);
         keys.only("attention_bias", &[json!(false)]);
         keys.only("partial_rotary_factor", &[json!(1), json!(1.0)]);
         keys.only("is_encoder_decoder", &[json!(false)]);
         keys.only("add_cross_attention", &[json!(false)]);
         keys.only("pruned_heads", &[json!({})]);
-        keys.only("layer_types", &[json!(vec!["full_attention"; config.layers])]);
         keys.refuse("quantization_config", "quantised weights are not read", "take the unquantised model");
         keys.refuse("auto_map", "the model brings its own code", "take a model of a known family");
         if heads > 0 && config.kv_heads > 0 && !heads.is_multiple_of(config.kv_heads) {
@@ -262,10 +312,11 @@ impl Config {
     /// All that decides what is computed from the weights, in one line; equal configs have equal lines.
     pub fn computation(&self) -> String {
         let Self { family, vocab, hidden, layers, heads, kv_heads, head_dim, intermediate, .. } = self;
-        let Self { norm_eps, rope, tied, .. } = self;
+        let Self { norm_eps, rope, local, query_scalar, logit_cap, tied, .. } = self;
         format!(
             "{} vocab {vocab} hidden {hidden} layers {layers} heads {heads}/{kv_heads}x{head_dim} \
-             intermediate {intermediate} eps {norm_eps:e} {rope:?} tied {tied}",
+             intermediate {intermediate} eps {norm_eps:e} {rope:?} {local:?} query scalar {query_scalar} \
+             cap {logit_cap:?} tied {tied}",
             family.name()
         )
     }
@@ -317,7 +368,7 @@ fn rope(keys: &mut Keys, context: usize) -> Rope {
     let original = keys.size_or("original_max_position_embeddings", 0);
     let (new, old) = (keys.object_or_null("rope_parameters"), keys.object_or_null("rope_scaling"));
     let (name, object) = match (new, old) {
-        (None, None) => return Rope { theta: default_theta, scaling: None },
+        (None, None) => return Rope::plain(default_theta),
         (Some(object), None) => ("rope_parameters", object),
         (None, Some(object)) => ("rope_scaling", object),
         (Some(new), Some(old)) => {
@@ -327,33 +378,14 @@ fn rope(keys: &mut Keys, context: usize) -> Rope {
             ("rope_parameters", new)
         }
     };
-    let mut inner = Keys::new(object, name);
-    let theta = inner.positive_or("rope_theta", default_theta);
-    inner.only("partial_rotary_factor", &[json!(1), json!(1.0)]);
-    let kind = ["rope_type", "type"].map(|key| inner.text(key)).into_iter().flatten().next();
-    let scaling = match kind.as_deref().unwrap_or("default") {
-        "default" => None,
-        "llama3" => Some(Llama3Scaling {
-            factor: inner.positive("factor"),
-            low_freq_factor: inner.positive("low_freq_factor"),
-            high_freq_factor: inner.positive("high_freq_factor"),
-            original_max_position_embeddings: match original {
-                0 => inner.size_or("original_max_position_embeddings", context),
-                outer => {
-                    inner.used.insert("original_max_position_embeddings");
-                    outer
-                }
-            },
-        }),
-        other => {
-            let what = format!("`{name}.rope_type` is `{other}`, raco computes `default` and `llama3`");
-            keys.problem(what, "choose a model with one of these");
-            return Rope { theta, scaling: None };
-        }
-    };
-    inner.close(&[]);
-    keys.problems.append(&mut inner.problems);
-    Rope { theta, scaling }
+    keys.inside(object, name, |inner| inner.rope(default_theta, original, context))
+}
+
+impl Rope {
+    /// Without scaling.
+    pub fn plain(theta: f64) -> Self {
+        Self { theta, scaling: None }
+    }
 }
 
 /// The keys of one JSON object. Each is asked for by name; what nobody asked for is a problem, and all
@@ -362,12 +394,12 @@ fn rope(keys: &mut Keys, context: usize) -> Rope {
 pub(super) struct Keys<'a> {
     object: &'a Map<String, Value>,
     parent: &'static str,
-    used: BTreeSet<&'static str>,
+    used: BTreeSet<&'a str>,
     problems: Vec<(String, String)>,
 }
 
 impl<'a> Keys<'a> {
-    fn new(object: &'a Map<String, Value>, parent: &'static str) -> Self {
+    pub fn new(object: &'a Map<String, Value>, parent: &'static str) -> Self {
         Self { object, parent, used: BTreeSet::new(), problems: Vec::new() }
     }
 
@@ -375,12 +407,61 @@ impl<'a> Keys<'a> {
         if self.parent.is_empty() { format!("`{key}`") } else { format!("`{}.{key}`", self.parent) }
     }
 
-    fn problem(&mut self, what: String, help: &str) {
+    pub fn problem(&mut self, what: String, help: &str) {
         self.problems.push((what, help.to_owned()));
     }
 
+    /// Reads an object under this one, with all of its keys.
+    pub fn inside<T>(
+        &mut self,
+        object: &'a Map<String, Value>,
+        parent: &'static str,
+        read: impl FnOnce(&mut Keys<'a>) -> T,
+    ) -> T {
+        let mut inner = Keys::new(object, parent);
+        let found = read(&mut inner);
+        inner.close(&[]);
+        self.problems.append(&mut inner.problems);
+        found
+    }
+
+    /// The rotary embedding that an object of `rope_parameters` or `rope_scaling` describes; `original` is the
+    /// context of the pretraining where it stands outside, otherwise 0.
+    pub fn rope(&mut self, default_theta: f64, original: usize, context: usize) -> Rope {
+        let theta = self.positive_or("rope_theta", default_theta);
+        self.only("partial_rotary_factor", &[json!(1), json!(1.0)]);
+        let kind = ["rope_type", "type"].map(|key| self.text(key)).into_iter().flatten().next();
+        let scaling = match kind.as_deref().unwrap_or("default") {
+            "default" => None,
+            "linear" => Some(Scaling::Linear(self.positive("factor"))),
+            "llama3" => Some(Scaling::Llama3(Llama3Scaling {
+                factor: self.positive("factor"),
+                low_freq_factor: self.positive("low_freq_factor"),
+                high_freq_factor: self.positive("high_freq_factor"),
+                original_max_position_embeddings: match original {
+                    0 => self.size_or("original_max_position_embeddings", context),
+                    outer => {
+                        self.used.insert("original_max_position_embeddings");
+                        outer
+                    }
+                },
+            })),
+            other => {
+                let what = format!(
+                    "{} is `{other}`, raco computes `default`, `linear` and `llama3`",
+                    self.path("rope_type")
+                );
+                self.problem(what, "choose a model with one of these");
+                // its other keys belong to that type
+                self.used.extend(self.object.keys().map(String::as_str));
+                None
+            }
+        };
+        Rope { theta, scaling }
+    }
+
     /// The value, unless it is absent or null.
-    fn get(&mut self, key: &'static str) -> Option<&'a Value> {
+    pub fn get(&mut self, key: &'static str) -> Option<&'a Value> {
         self.used.insert(key);
         self.object.get(key).filter(|value| !value.is_null())
     }
@@ -412,7 +493,7 @@ impl<'a> Keys<'a> {
         found
     }
 
-    fn size(&mut self, key: &'static str) -> usize {
+    pub fn size(&mut self, key: &'static str) -> usize {
         self.read(key, None, "a positive integer", size).unwrap_or(0)
     }
 
@@ -420,23 +501,34 @@ impl<'a> Keys<'a> {
         self.read(key, Some(default), "a positive integer", size).unwrap_or(0)
     }
 
-    fn positive(&mut self, key: &'static str) -> f64 {
+    pub fn positive(&mut self, key: &'static str) -> f64 {
         self.read(key, None, "a positive number", positive).unwrap_or(1.0)
     }
 
-    fn positive_or(&mut self, key: &'static str, default: f64) -> f64 {
+    pub fn positive_or(&mut self, key: &'static str, default: f64) -> f64 {
         self.read(key, Some(default), "a positive number", positive).unwrap_or(1.0)
+    }
+
+    pub fn positive_or_null(&mut self, key: &'static str) -> Option<f64> {
+        self.read(key, Some(None), "a positive number or null", |v| positive(v).map(Some)).flatten()
     }
 
     fn flag_or(&mut self, key: &'static str, default: bool) -> bool {
         self.read(key, Some(default), "`true` or `false`", Value::as_bool).unwrap_or(default)
     }
 
+    /// An array of strings, unless absent or null.
+    pub fn texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let text = |v: &Value| v.as_str().map(str::to_owned);
+        let texts = |v: &Value| v.as_array().and_then(|list| list.iter().map(text).collect()).map(Some);
+        self.read(key, Some(None), "an array of strings", texts).flatten()
+    }
+
     fn text(&mut self, key: &'static str) -> Option<String> {
         self.read(key, Some(None), "a string", |v| v.as_str().map(|s| Some(s.to_owned()))).flatten()
     }
 
-    fn object_or_null(&mut self, key: &'static str) -> Option<&'a Map<String, Value>> {
+    pub fn object_or_null(&mut self, key: &'static str) -> Option<&'a Map<String, Value>> {
         let value = self.get(key)?;
         if !value.is_object() {
             let what = format!("{} must be an object or null, found `{}`", self.path(key), short(value));
@@ -456,7 +548,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Refuses the key whatever its value, unless null.
-    fn refuse(&mut self, key: &'static str, why: &str, help: &str) {
+    pub fn refuse(&mut self, key: &'static str, why: &str, help: &str) {
         if self.get(key).is_some() {
             let what = format!("{}: {why}", self.path(key));
             self.problem(what, help);
@@ -477,7 +569,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Fails with every problem found.
-    fn finish(mut self, irrelevant: &[&str]) -> Result<()> {
+    pub fn finish(mut self, irrelevant: &[&str]) -> Result<()> {
         self.close(irrelevant);
         let Some((_, help)) = self.problems.first().cloned() else { return Ok(()) };
         let list: Vec<&str> = self.problems.iter().take(10).map(|(what, _)| what.as_str()).collect();

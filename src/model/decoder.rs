@@ -5,11 +5,11 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::layout::{LayerParams, Layout};
-use super::ops::attention::{Attention, Heads, Rotation};
+use super::ops::attention::{Attention, Heads, Rotation, Sight};
 use super::pass::{Mode, Pass};
 use super::tape::{Act, Sink, Tape};
 use super::values::{tensor, values};
-use super::{Config, Family, Model, llama, qwen3};
+use super::{Config, Family, Model, gemma3, llama, qwen3};
 use crate::data::Packed;
 use crate::error::{Error, Result};
 
@@ -58,7 +58,7 @@ impl Model {
         check(config, &packed.tokens, &packed.positions)?;
         let attention = self.attention(packed.groups.clone(), packed.positions.clone());
         let layout = Layout::new(config);
-        let mut pass = Pass::new(&weights, config.norm_eps, Mode::Packed(attention), record);
+        let mut pass = Pass::new(&weights, config, Mode::Packed(attention), record);
         let x = hidden(&mut pass, config, &layout, &packed.tokens)?;
         let x = pass.gather(&x, &packed.predict)?;
         let x = pass.rms_norm_scored(&x, layout.norm)?;
@@ -75,20 +75,34 @@ impl Model {
 
     pub(crate) fn attention(&self, groups: Vec<Vec<crate::data::Span>>, positions: Vec<u32>) -> Attention {
         let config = self.config();
-        let heads = Heads { queries: config.heads, keys: config.kv_heads, width: config.head_dim };
+        let heads = Heads {
+            queries: config.heads,
+            keys: config.kv_heads,
+            width: config.head_dim,
+            scale: 1.0 / (config.query_scalar as f32).sqrt(),
+        };
         let needed = positions.iter().max().map_or(0, |&p| p as usize + 1);
-        let rotation = self.rotation(needed);
-        Attention { heads, groups: Arc::new(groups), positions: Arc::new(positions), rotation }
+        let sights = self.sights(needed);
+        Attention { heads, groups: Arc::new(groups), positions: Arc::new(positions), sights, local: false }
     }
 
-    /// The rotation table for at least `positions` positions, kept for later calls.
-    fn rotation(&self, positions: usize) -> Arc<Rotation> {
-        let mut table = self.0.rotation.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if table.positions() < positions {
-            let frequencies = self.config().rope.frequencies(self.config().head_dim);
-            *table = Arc::new(Rotation::new(&frequencies, positions.next_power_of_two()));
-        }
-        table.clone()
+    /// What rows of global and of local layers see, with rotation tables for at least `positions` positions, which
+    /// are kept for later calls.
+    fn sights(&self, positions: usize) -> [Sight; 2] {
+        let (config, all) = (self.config(), usize::MAX);
+        let kinds = [
+            (&config.rope, all),
+            config.local.as_ref().map_or((&config.rope, all), |local| (&local.rope, local.window)),
+        ];
+        let mut tables = self.0.rotations.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        std::array::from_fn(|i| {
+            let ((rope, window), table) = (kinds[i], &mut tables[i]);
+            if table.positions() < positions && (i == 0 || config.local.is_some()) {
+                let frequencies = rope.frequencies(config.head_dim);
+                *table = Arc::new(Rotation::new(&frequencies, positions.next_power_of_two()));
+            }
+            Sight { rotation: table.clone(), window }
+        })
     }
 }
 
@@ -97,10 +111,14 @@ pub(crate) fn hidden(pass: &mut Pass, config: &Config, layout: &Layout, tokens: 
     let layer: fn(&mut Pass, &Act, &LayerParams) -> Result<Act> = match config.family {
         Family::Llama => llama::layer,
         Family::Qwen3 => qwen3::layer,
+        Family::Gemma3 => gemma3::layer,
     };
     let mut x = pass.embed(layout.embed, tokens)?;
+    if config.family == Family::Gemma3 {
+        x = pass.scale(&x, (config.hidden as f32).sqrt())?;
+    }
     for (i, parameters) in layout.layers.iter().enumerate() {
-        pass.enter_layer(i);
+        pass.enter_layer(i, config.local.as_ref().is_some_and(|local| local.layers[i]));
         x = layer(pass, &x, parameters)?;
     }
     Ok(x)

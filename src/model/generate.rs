@@ -155,7 +155,7 @@ impl Model {
                 .iter()
                 .map(|s| vec![Cache::new(attention.heads, s.prompt + s.room - 1); config.layers])
                 .collect();
-            let mut pass = Pass::new(&weights, config.norm_eps, Mode::Prefill(attention, &mut caches), false);
+            let mut pass = Pass::new(&weights, config, Mode::Prefill(attention, &mut caches), false);
             let x = hidden(&mut pass, config, &layout, &tokens)?;
             let rows = logits(&mut pass, &layout, &x, &ends)?;
             for (sequence, cache) in active.iter_mut().zip(caches) {
@@ -189,7 +189,7 @@ impl Model {
             let positions = active.iter().map(|s| (s.prompt + s.out.tokens.len() - 1) as u32).collect();
             let attention = self.attention(Vec::new(), positions);
             let caches = active.iter_mut().map(|s| &mut s.cache).collect();
-            let mut pass = Pass::new(&weights, config.norm_eps, Mode::Decode(attention, caches), false);
+            let mut pass = Pass::new(&weights, config, Mode::Decode(attention, caches), false);
             let x = hidden(&mut pass, config, &layout, &tokens)?;
             let all: Vec<u32> = (0..tokens.len() as u32).collect();
             rows = logits(&mut pass, &layout, &x, &all)?;

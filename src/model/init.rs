@@ -19,7 +19,7 @@ const LINEAR: f64 = 0.7;
 
 impl Model {
     /// A model of the architecture of a config.json, with random weights: embeddings `N(0, 0.02²)`, linear
-    /// maps `N(0, 0.49 / fan_in)`, norms 1. The same seed gives the same weights.
+    /// maps `N(0, 0.49 / fan_in)`, norms multiply by 1. The same seed gives the same weights.
     ///
     /// # Errors
     /// What [`Config::from_json`] refuses; a tokenizer with more tokens than the embedding has rows; weights
@@ -30,13 +30,14 @@ impl Model {
         tokenizer.check_fits(config.vocab)?;
         check_memory(weight_bytes(&config), available_bytes())?;
         config.add_stop_tokens(tokenizer.end_tokens().iter().copied());
+        let norm_offset = config.family.norm_offset();
         let fresh = |(index, (name, shape)): (usize, (String, Vec<usize>))| {
             // a stream for each tensor: a model with more layers shares the first ones
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             rng.set_stream(index as u64);
             let size = shape.iter().product();
             let values = match shape[..] {
-                [_] => vec![1.0; size],
+                [_] => vec![1.0 - norm_offset; size],
                 _ if index == 0 => normal(&mut rng, size, EMBEDDING),
                 _ => {
                     let fan_in = shape.last().copied().unwrap_or(1);

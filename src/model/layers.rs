@@ -1,28 +1,37 @@
 //! Parts of a layer that the families share.
 
 use super::layout::LayerParams;
+use super::ops::glu::Activation;
 use super::pass::Pass;
 use super::tape::Act;
 use crate::error::Result;
 
-/// [q | k | v] of the normalised rows, before the rotation.
-pub(super) fn project(pass: &mut Pass, x: &Act, l: &LayerParams) -> Result<Act> {
+/// x + W_o attention(q, k, v) of the normalised rows; norms of heads and of the sum's second part where the layer
+/// has them.
+pub(super) fn attend(pass: &mut Pass, x: &Act, l: &LayerParams) -> Result<Act> {
     let h = pass.rms_norm(x, l.input_norm)?;
-    pass.linear(&h, &[l.q, l.k, l.v])
-}
-
-/// x + W_o attention(qkv).
-pub(super) fn attend(pass: &mut Pass, x: &Act, qkv: &Act, l: &LayerParams) -> Result<Act> {
-    let h = pass.attention(qkv)?;
+    let mut qkv = pass.linear(&h, &[l.q, l.k, l.v])?;
+    if let (Some(q), Some(k)) = (l.q_norm, l.k_norm) {
+        qkv = pass.qk_norm(&qkv, q, k)?;
+    }
+    let h = pass.attention(&qkv)?;
     let h = pass.linear(&h, &[l.o])?;
-    pass.add(x, &h)
+    add(pass, x, h, l.post_attention_norm)
 }
 
-/// x + W_down (silu(W_gate h) ∘ W_up h), h the normalised rows.
-pub(super) fn mlp(pass: &mut Pass, x: &Act, l: &LayerParams) -> Result<Act> {
+/// x + W_down (act(W_gate h) ∘ W_up h), h the normalised rows; a norm of the sum's second part where the layer has
+/// one.
+pub(super) fn mlp(pass: &mut Pass, x: &Act, l: &LayerParams, activation: Activation) -> Result<Act> {
     let h = pass.rms_norm(x, l.mlp_norm)?;
     let h = pass.linear(&h, &[l.gate, l.up])?;
-    let h = pass.swiglu(&h)?;
+    let h = pass.glu(&h, activation)?;
     let h = pass.linear(&h, &[l.down])?;
+    add(pass, x, h, l.post_mlp_norm)
+}
+
+fn add(pass: &mut Pass, x: &Act, mut h: Act, norm: Option<usize>) -> Result<Act> {
+    if let Some(norm) = norm {
+        h = pass.rms_norm(&h, norm)?;
+    }
     pass.add(x, &h)
 }

@@ -32,6 +32,8 @@ pub struct LayerParams {
     pub q_norm: Option<usize>,
     /// Norm of each head's key, [head_dim].
     pub k_norm: Option<usize>,
+    /// Norm of what the attention adds, [hidden].
+    pub post_attention_norm: Option<usize>,
     /// Norm before the gated layer, [hidden].
     pub mlp_norm: usize,
     /// Gate, [intermediate, hidden].
@@ -40,6 +42,8 @@ pub struct LayerParams {
     pub up: usize,
     /// Down, [hidden, intermediate].
     pub down: usize,
+    /// Norm of what the gated layer adds, [hidden].
+    pub post_mlp_norm: Option<usize>,
 }
 
 impl Layout {
@@ -66,9 +70,10 @@ fn build(config: &Config) -> (Layout, Vec<(String, Vec<usize>)>) {
     let layers = (0..config.layers)
         .map(|layer| {
             let mut add = |name: &str, shape: &[usize]| add(format!("model.layers.{layer}.{name}"), shape);
-            let head_norms = match family {
-                Family::Llama => false,
-                Family::Qwen3 => true,
+            let (head_norms, post_norms, mlp_norm) = match family {
+                Family::Llama => (false, false, "post_attention_layernorm"),
+                Family::Qwen3 => (true, false, "post_attention_layernorm"),
+                Family::Gemma3 => (true, true, "pre_feedforward_layernorm"),
             };
             LayerParams {
                 input_norm: add("input_layernorm", &[hidden]),
@@ -78,10 +83,12 @@ fn build(config: &Config) -> (Layout, Vec<(String, Vec<usize>)>) {
                 o: add("self_attn.o_proj", &[hidden, heads * head_dim]),
                 q_norm: head_norms.then(|| add("self_attn.q_norm", &[head_dim])),
                 k_norm: head_norms.then(|| add("self_attn.k_norm", &[head_dim])),
-                mlp_norm: add("post_attention_layernorm", &[hidden]),
+                post_attention_norm: post_norms.then(|| add("post_attention_layernorm", &[hidden])),
+                mlp_norm: add(mlp_norm, &[hidden]),
                 gate: add("mlp.gate_proj", &[intermediate, hidden]),
                 up: add("mlp.up_proj", &[intermediate, hidden]),
                 down: add("mlp.down_proj", &[hidden, intermediate]),
+                post_mlp_norm: post_norms.then(|| add("post_feedforward_layernorm", &[hidden])),
             }
         })
         .collect();

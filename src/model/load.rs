@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::config::read_json;
 use super::values::values;
-use super::{Config, Model, Parameter, Weights, parameters};
+use super::{Config, Family, Model, Parameter, Weights, gemma3, parameters};
 use crate::data::Tokenizer;
 use crate::error::{Error, Place, Result, io_error};
 
@@ -58,6 +58,11 @@ pub fn read_weights(dir: &Path, config: &Config) -> Result<Weights> {
             Error::new(format!("broken or truncated: {e}")).in_file(path).help("fetch the file again")
         })?;
         for (name, view) in file.tensors() {
+            let canonical = match config.family {
+                Family::Gemma3 => gemma3::canonical(&name),
+                Family::Llama | Family::Qwen3 => Some(name),
+            };
+            let Some(name) = canonical else { continue };
             if found.contains_key(&name) {
                 problems.push(format!("`{name}` stands in two files, `{}` too", file_name(path)));
             }

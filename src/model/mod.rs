@@ -3,6 +3,7 @@
 
 mod config;
 mod decoder;
+mod gemma3;
 mod generate;
 mod init;
 mod layers;
@@ -18,7 +19,7 @@ mod tape;
 pub(crate) mod values;
 mod weights;
 
-pub use config::{Config, Family, Llama3Scaling, Rope};
+pub use config::{Config, Family, Llama3Scaling, Local, Rope, Scaling};
 pub use decoder::Recorded;
 pub use generate::{Generation, Sampling};
 pub use layout::{LayerParams, Layout, parameters};
@@ -46,8 +47,8 @@ struct Inner {
     weights: RwLock<Arc<Weights>>,
     version: AtomicU64,
     differentiated: AtomicBool,
-    /// Rotary angles of the positions met so far.
-    rotation: Mutex<Arc<ops::attention::Rotation>>,
+    /// Rotary angles of the positions met so far: of the model's layers, and of its local ones.
+    rotations: Mutex<[Arc<ops::attention::Rotation>; 2]>,
 }
 
 impl Model {
@@ -59,7 +60,7 @@ impl Model {
             weights: RwLock::new(Arc::new(weights)),
             version: AtomicU64::new(0),
             differentiated: AtomicBool::new(false),
-            rotation: Mutex::default(),
+            rotations: Mutex::default(),
         }))
     }
 
@@ -116,7 +117,7 @@ impl Model {
             weights: RwLock::new(self.weights()),
             version: AtomicU64::new(0),
             differentiated: AtomicBool::new(false),
-            rotation: Mutex::default(),
+            rotations: Mutex::default(),
         }))
     }
 

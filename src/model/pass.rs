@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use super::Config;
 use super::ops::attention::Attention;
 use super::ops::cache::Cache;
 use super::ops::gemm::{Into, Threads, View, ViewMut, gemm};
+use super::ops::glu::Activation;
+use super::ops::head::Head;
 use super::ops::norm::Heads;
-use super::ops::{head, norm, swiglu};
+use super::ops::{glu, head, norm};
 use super::tape::{Act, Axis, Matrix, Tape};
 use super::values::{tensor, values};
 use super::weights::Weights;
@@ -27,7 +30,7 @@ pub(crate) enum Mode<'a> {
 }
 
 impl Mode<'_> {
-    fn attention(&self) -> &Attention {
+    fn attention(&mut self) -> &mut Attention {
         match self {
             Mode::Packed(a) | Mode::Prefill(a, _) | Mode::Decode(a, _) => a,
         }
@@ -38,20 +41,31 @@ impl Mode<'_> {
 pub(crate) struct Pass<'a> {
     weights: &'a Weights,
     eps: f32,
+    norm_offset: f32,
     mode: Mode<'a>,
     tape: Option<Tape>,
+    logit_cap: Option<f32>,
     layer: usize,
 }
 
 impl<'a> Pass<'a> {
     /// A pass over `weights`; with `record` it can be run backward.
-    pub(crate) fn new(weights: &'a Weights, eps: f64, mode: Mode<'a>, record: bool) -> Self {
-        Self { weights, eps: eps as f32, mode, tape: record.then(Tape::new), layer: 0 }
+    pub(crate) fn new(weights: &'a Weights, config: &Config, mode: Mode<'a>, record: bool) -> Self {
+        Self {
+            weights,
+            eps: config.norm_eps as f32,
+            norm_offset: config.family.norm_offset(),
+            logit_cap: config.logit_cap.map(|cap| cap as f32),
+            mode,
+            tape: record.then(Tape::new),
+            layer: 0,
+        }
     }
 
-    /// Tells which layer the next attention belongs to.
-    pub(crate) fn enter_layer(&mut self, layer: usize) {
+    /// Tells which layer the next attention belongs to, and whether it is local.
+    pub(crate) fn enter_layer(&mut self, layer: usize, local: bool) {
         self.layer = layer;
+        self.mode.attention().local = local;
     }
 
     /// The tape, if this pass was recorded.
@@ -61,6 +75,13 @@ impl<'a> Pass<'a> {
 
     fn parameter(&self, index: usize) -> Tensor {
         self.weights.parameters()[index].tensor.clone()
+    }
+
+    /// What a norm multiplies by.
+    fn norm_weight(&self, index: usize) -> Result<Vec<f32>> {
+        let mut weight = values::<f32>(&self.parameter(index))?.to_vec();
+        weight.iter_mut().for_each(|w| *w += self.norm_offset);
+        Ok(weight)
     }
 
     fn node(
@@ -89,6 +110,15 @@ impl<'a> Pass<'a> {
             Some(tape) => tape.leaf(x),
             None => Tape::new().leaf(x),
         })
+    }
+
+    /// c x.
+    pub(crate) fn scale(&mut self, x: &Act, c: f32) -> Result<Act> {
+        let shape = x.tensor.shape().clone();
+        let times = move |x: &Tensor| {
+            tensor(values::<f32>(x)?.iter().map(|x| c * x).collect::<Vec<f32>>(), shape.clone())
+        };
+        Ok(self.node(x, times(&x.tensor)?, move |dy, _| times(dy)))
     }
 
     /// a + b.
@@ -126,8 +156,8 @@ impl<'a> Pass<'a> {
         let mut y = values::<f32>(&input)?.to_vec();
         let mut saved = Vec::with_capacity(parts.len());
         for (parameter, heads) in parts {
-            let weight = self.parameter(parameter);
-            let r = norm::forward(&mut y, &values(&weight)?, self.eps, heads);
+            let weight = self.norm_weight(parameter)?;
+            let r = norm::forward(&mut y, &weight, self.eps, heads);
             saved.push((parameter, heads, weight, r));
         }
         Ok(self.node(x, tensor(y, &shape)?, move |dy, sink| {
@@ -135,7 +165,7 @@ impl<'a> Pass<'a> {
             let mut dx = values::<f32>(dy)?.to_vec();
             for (parameter, heads, weight, r) in &saved {
                 sink.sums(*parameter, &norm::weight_sums(&dx, &x, r, *heads, sink.segments(axis)));
-                norm::backward(&mut dx, &x, r, &values(weight)?, *heads);
+                norm::backward(&mut dx, &x, r, weight, *heads);
             }
             tensor(dx, &shape)
         }))
@@ -179,14 +209,14 @@ impl<'a> Pass<'a> {
         }))
     }
 
-    /// silu(gate) ∘ up of rows [gate | up].
-    pub(crate) fn swiglu(&mut self, x: &Act) -> Result<Act> {
+    /// act(gate) ∘ up of rows [gate | up].
+    pub(crate) fn glu(&mut self, x: &Act, activation: Activation) -> Result<Act> {
         let (rows, both) = x.tensor.dims2()?;
         let width = both / 2;
         let input = x.tensor.clone();
-        let y = swiglu::forward(&values(&input)?, width);
+        let y = glu::forward(activation, &values(&input)?, width);
         Ok(self.node(x, tensor(y, (rows, width))?, move |dy, _| {
-            tensor(swiglu::backward(&values(&input)?, &values(dy)?, width), (rows, both))
+            tensor(glu::backward(activation, &values(&input)?, &values(dy)?, width), (rows, both))
         }))
     }
 
@@ -204,21 +234,21 @@ impl<'a> Pass<'a> {
                     for row in spans.iter().flat_map(|span| span.rows.clone()) {
                         let position = attention.positions[row];
                         let row = &x[row * stride..][..stride];
-                        cache[layer].push(attention.heads, &attention.rotation, position, row);
+                        cache[layer].push(attention.heads, &attention.sight().rotation, position, row);
                     }
                 }
                 attention.clone()
             }
             Mode::Decode(attention, caches) => {
                 use rayon::prelude::*;
-                let (heads, rotation) = (attention.heads, &attention.rotation);
+                let (heads, sight) = (attention.heads, attention.sight());
                 let width = heads.queries * heads.width;
                 let mut out = vec![0f32; rows * width];
                 let tasks = out.par_chunks_exact_mut(width).zip(caches.par_iter_mut()).enumerate();
                 tasks.for_each(|(i, (out, cache))| {
                     let (position, row) = (attention.positions[i], &x[i * stride..][..stride]);
-                    cache[layer].push(heads, rotation, position, row);
-                    cache[layer].attend(heads, rotation, position, row, out);
+                    cache[layer].push(heads, &sight.rotation, position, row);
+                    cache[layer].attend(heads, sight, position, row, out);
                 });
                 return Ok(Tape::new().leaf(tensor(out, (rows, width))?));
             }
@@ -261,20 +291,29 @@ impl<'a> Pass<'a> {
     pub(crate) fn log_probs(&mut self, x: &Act, parameter: usize, targets: &[u32]) -> Result<Act> {
         let (rows, width) = x.tensor.dims2()?;
         let (input, weight, targets) = (x.tensor.clone(), self.parameter(parameter), targets.to_vec());
-        let (log_probs, lse) = head::forward(&values(&input)?, &values(&weight)?, &targets, width);
+        let cap = self.logit_cap;
+        let (log_probs, lse) = {
+            let head = Head { weight: &values(&weight)?, width, cap };
+            head::forward(&values(&input)?, head, &targets)
+        };
         Ok(self.node(x, tensor(log_probs, rows)?, move |seeds, sink| {
             let x = values::<f32>(&input)?;
             let rows_of_x = Matrix(View::new(&x, rows, width));
             let block = |first: usize, g: View| {
                 sink.product(parameter, first, Matrix(g), rows_of_x, Axis::Scored);
             };
-            let dx = head::backward(&x, &values(&weight)?, &targets, width, &lse, &values(seeds)?, block);
+            let head = Head { weight: &values(&weight)?, width, cap };
+            let dx = head::backward(&x, head, &targets, &lse, &values(seeds)?, block);
             tensor(dx, (rows, width))
         }))
     }
 
     /// Logits over the vocabulary, [rows, V]: for generation only.
     pub(crate) fn logits(&mut self, x: &Act, parameter: usize) -> Result<Tensor> {
-        Ok(self.linear(x, &[parameter])?.tensor)
+        let logits = self.linear(x, &[parameter])?.tensor;
+        let Some(cap) = self.logit_cap else { return Ok(logits) };
+        let mut capped = values::<f32>(&logits)?.to_vec();
+        head::cap_rows(&mut capped, cap);
+        tensor(capped, logits.shape())
     }
 }

@@ -1,6 +1,6 @@
 //! Frequencies of the rotary position embedding.
 
-use super::config::{Llama3Scaling, Rope};
+use super::config::{Llama3Scaling, Rope, Scaling};
 
 impl Rope {
     /// Angle per position of each pair of dimensions, [head_dim / 2]: θ^(-2i/d), scaled where the config says so.
@@ -11,7 +11,8 @@ impl Rope {
         let plain = (0..head_dim / 2).map(|i| 1.0 / (self.theta as f32).powf(exponent(i)));
         match &self.scaling {
             None => plain.collect(),
-            Some(scaling) => plain.map(|f| scaling.scale(f)).collect(),
+            Some(Scaling::Linear(factor)) => plain.map(|f| f / *factor as f32).collect(),
+            Some(Scaling::Llama3(scaling)) => plain.map(|f| scaling.scale(f)).collect(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use raco::data::Batch;
-use raco::model::{Family, Layout, Model};
+use raco::model::{Family, Layout, Model, Rope};
 
 /// A model whose parameters are autograd variables.
 pub struct Oracle {
@@ -24,7 +24,11 @@ impl Oracle {
     fn norm(&self, x: &Tensor, parameter: usize) -> Result<Tensor> {
         let mean = x.sqr()?.mean_keepdim(D::Minus1)?;
         let root = (mean + self.model.config().norm_eps)?.sqrt()?;
-        x.broadcast_div(&root)?.broadcast_mul(&self.parameters[parameter])
+        let weight = match self.model.config().family {
+            Family::Gemma3 => (self.parameters[parameter].as_tensor() + 1.0)?,
+            _ => self.parameters[parameter].as_tensor().clone(),
+        };
+        x.broadcast_div(&root)?.broadcast_mul(&weight)
     }
 
     fn linear(&self, x: &Tensor, parameter: usize) -> Result<Tensor> {
@@ -50,30 +54,40 @@ impl Oracle {
         let tokens = Tensor::from_vec(padded, n * t, &Device::Cpu)?;
         let mut x = self.parameters[self.layout.embed].index_select(&tokens, 0)?;
 
-        let frequency = |i: usize| 1.0 / (config.rope.theta as f32).powf((2 * i) as f32 / d as f32);
-        let angles: Vec<f32> =
-            (0..t).flat_map(|p| (0..d / 2).map(move |i| p as f32 * frequency(i))).collect();
-        let table = |f: fn(f32) -> f32| -> Result<Tensor> {
-            let values: Vec<f32> = angles.iter().map(|&a| f(a)).collect();
+        if config.family == Family::Gemma3 {
+            x = (x * (config.hidden as f64).sqrt())?;
+        }
+
+        let table = |rope: &Rope, f: fn(f32) -> f32| -> Result<Tensor> {
+            let frequency = |i: usize| 1.0 / (rope.theta as f32).powf((2 * i) as f32 / d as f32);
+            let values: Vec<f32> =
+                (0..t).flat_map(|p| (0..d / 2).map(move |i| f(p as f32 * frequency(i)))).collect();
             Tensor::from_vec(values, (1, t, 1, d / 2), &Device::Cpu)?.to_dtype(self.dtype)
         };
-        let (cos, sin) = (table(f32::cos)?, table(f32::sin)?);
-        let rotate = |y: Tensor| -> Result<Tensor> {
+        let rotate = |y: Tensor, rope: &Rope| -> Result<Tensor> {
+            let (cos, sin) = (table(rope, f32::cos)?, table(rope, f32::sin)?);
             let (a, b) = (y.narrow(3, 0, d / 2)?, y.narrow(3, d / 2, d / 2)?);
             let low = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
             let high = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
             Tensor::cat(&[low, high], 3)
         };
-        let mask: Vec<f32> =
-            (0..t).flat_map(|i| (0..t).map(move |j| if j <= i { 0.0 } else { f32::NEG_INFINITY })).collect();
-        let mask = Tensor::from_vec(mask, (1, 1, t, t), &Device::Cpu)?.to_dtype(self.dtype)?;
+        let mask = |window: usize| -> Result<Tensor> {
+            let seen = |i: usize, j: usize| j <= i && i - j < window;
+            let value = |i, j| if seen(i, j) { 0.0 } else { f32::NEG_INFINITY };
+            let mask: Vec<f32> = (0..t).flat_map(|i| (0..t).map(move |j| value(i, j))).collect();
+            Tensor::from_vec(mask, (1, 1, t, t), &Device::Cpu)?.to_dtype(self.dtype)
+        };
 
-        for l in &self.layout.layers {
+        for (i, l) in self.layout.layers.iter().enumerate() {
+            let (rope, window) = match &config.local {
+                Some(local) if local.layers[i] => (&local.rope, local.window),
+                _ => (&config.rope, usize::MAX),
+            };
             let y = self.norm(&x, l.input_norm)?;
             let mut q = self.linear(&y, l.q)?.reshape((n, t, h, d))?;
             let mut k = self.linear(&y, l.k)?.reshape((n, t, kv, d))?;
             let v = self.linear(&y, l.v)?.reshape((n, t, kv, d))?;
-            if config.family == Family::Qwen3 {
+            if config.family != Family::Llama {
                 q = self.norm(&q, l.q_norm.unwrap())?;
                 k = self.norm(&k, l.k_norm.unwrap())?;
             }
@@ -81,17 +95,20 @@ impl Oracle {
             let repeat = |z: Tensor| {
                 z.unsqueeze(2)?.expand((n, kv, h / kv, t, d))?.contiguous()?.reshape((n, h, t, d))
             };
-            let q = heads_first(rotate(q)?)?;
-            let (k, v) = (repeat(heads_first(rotate(k)?)?)?, repeat(heads_first(v)?)?);
-            let scores = (q.matmul(&k.t()?)? / (d as f64).sqrt())?.broadcast_add(&mask)?;
+            let q = heads_first(rotate(q, rope)?)?;
+            let (k, v) = (repeat(heads_first(rotate(k, rope)?)?)?, repeat(heads_first(v)?)?);
+            let scores = (q.matmul(&k.t()?)? / config.query_scalar.sqrt())?.broadcast_add(&mask(window)?)?;
             let top = scores.max_keepdim(3)?.detach();
             let scores = scores.broadcast_sub(&top)?.exp()?;
             let p = scores.broadcast_div(&scores.sum_keepdim(3)?)?;
             let y = p.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((n * t, h * d))?;
-            x = (x + self.linear(&y, l.o)?)?;
+            let post = |y: Tensor, norm: Option<usize>| norm.map_or(Ok(y.clone()), |n| self.norm(&y, n));
+            x = (x + post(self.linear(&y, l.o)?, l.post_attention_norm)?)?;
             let y = self.norm(&x, l.mlp_norm)?;
-            let y = (self.linear(&y, l.gate)?.silu()? * self.linear(&y, l.up)?)?;
-            x = (x + self.linear(&y, l.down)?)?;
+            let gate = self.linear(&y, l.gate)?;
+            let gate = if config.family == Family::Gemma3 { gate.gelu()? } else { gate.silu()? };
+            let y = (gate * self.linear(&y, l.up)?)?;
+            x = (x + post(self.linear(&y, l.down)?, l.post_mlp_norm)?)?;
         }
 
         let scored =
@@ -100,7 +117,10 @@ impl Oracle {
             scored.map(|(i, j)| ((i * t + j - 1) as u32, sequences[i].0[j])).unzip();
         let count = rows.len();
         let x = x.index_select(&Tensor::from_vec(rows, count, &Device::Cpu)?, 0)?;
-        let logits = self.linear(&self.norm(&x, self.layout.norm)?, self.layout.head)?;
+        let mut logits = self.linear(&self.norm(&x, self.layout.norm)?, self.layout.head)?;
+        if let Some(cap) = config.logit_cap {
+            logits = ((logits / cap)?.tanh()? * cap)?;
+        }
         let targets = Tensor::from_vec(targets, (count, 1), &Device::Cpu)?;
         let normaliser = logits.log_sum_exp(1)?.unsqueeze(1)?;
         (logits.gather(&targets, 1)? - normaliser)?.squeeze(1)

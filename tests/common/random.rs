@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use raco::data::{Batch, Example, Response};
-use raco::model::{Config, Model, Parameter, Weights, parameters};
+use raco::model::{Config, Family, Model, Parameter, Weights, parameters};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -20,24 +20,35 @@ pub fn normal(rng: &mut impl Rng) -> f64 {
     (-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()
 }
 
-/// Three layers, grouped queries, 61 words; `qwen3` or `llama`.
+/// Three layers, grouped queries, 61 words; `qwen3`, `llama`, or `gemma3_text` with two local layers and a cap.
 pub fn config(family: &str, tied: bool) -> Config {
-    Config::from_json(json!({
+    let mut json = json!({
         "model_type": family, "vocab_size": 61, "hidden_size": 24, "num_hidden_layers": 3,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 40,
-        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": tied, "hidden_act": "silu",
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": tied,
         "max_position_embeddings": 256
-    }))
-    .unwrap()
+    });
+    if family == "gemma3_text" {
+        let more = [
+            ("sliding_window", json!(21)),
+            ("sliding_window_pattern", json!(2)),
+            ("rope_local_base_freq", json!(100.0)),
+            ("query_pre_attn_scalar", json!(5)),
+            ("final_logit_softcapping", json!(3.0)),
+        ];
+        more.into_iter().for_each(|(key, value)| json[key] = value);
+    }
+    Config::from_json(json).unwrap()
 }
 
-/// A model with random weights, norms around 1.
+/// A model with random weights whose norms multiply by about 1.
 pub fn model(config: &Config, seed: u64) -> Model {
     let mut rng = rng(seed);
     let list = parameters(config)
         .into_iter()
         .map(|(name, shape)| {
             let (center, scale) = match &shape[..] {
+                [_] if config.family == Family::Gemma3 => (0.0, 0.2),
                 [_] => (1.0, 0.2),
                 [_, fan_in] if name.contains("layers") => (0.0, 1.0 / (*fan_in as f64).sqrt()),
                 _ => (0.0, 0.3),

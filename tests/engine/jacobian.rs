@@ -77,7 +77,9 @@ fn relative(a: &[f64], b: &[f64]) -> f64 {
 
 #[test]
 fn rows_equal_m_autograd_backwards() {
-    for (family, tied) in [("llama", false), ("llama", true), ("qwen3", true), ("qwen3", false)] {
+    for (family, tied) in
+        [("llama", false), ("llama", true), ("qwen3", true), ("qwen3", false), ("gemma3_text", true)]
+    {
         let model = model(&config(family, tied), 7);
         let oracle = Oracle::new(&model, DType::F64);
         let plain = oracle.batch(&ragged(61, 3, true)).unwrap();

@@ -1,6 +1,6 @@
 """Tiny random decoders and what transformers computes with them (f32, CPU).
 
-    python tests/golden/make.py          # needs torch, transformers, tokenizers; the versions used are in versions.json
+    python tests/golden/make.py [NAME …]  # needs torch, transformers, tokenizers; the versions used are in versions.json
 
 For each model: NAME/ is a Hugging Face folder; NAME/golden.json has per-token log-probs of ragged responses,
 logits of the last prompt position and greedy generations; NAME/gradients.safetensors has the gradient of the
@@ -9,6 +9,7 @@ sum of all those log-probs.
 import json
 import pathlib
 import shutil
+import sys
 
 import safetensors.torch
 import tokenizers
@@ -31,6 +32,25 @@ MODELS = {
     "qwen3_tied": transformers.Qwen3Config(
         hidden_size=24, intermediate_size=32, num_key_value_heads=2, head_dim=8, rms_norm_eps=1e-6,
         tie_word_embeddings=True, **COMMON),
+    # windows shorter than the sequences, both kinds of layer, a cap on the logits; transformers reads the other cap
+    # and computes nothing with it
+    "gemma3_text": transformers.Gemma3TextConfig(
+        hidden_size=24, intermediate_size=32, num_key_value_heads=2, head_dim=8, query_pre_attn_scalar=12,
+        sliding_window=7, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters=dict(full_attention=dict(rope_type="default", rope_theta=500.0),
+                             sliding_attention=dict(rope_type="default", rope_theta=20.0)),
+        final_logit_softcapping=6.0, attn_logit_softcapping=1.0, **{**COMMON, "num_hidden_layers": 3}),
+    # as 4B and up: text and vision towers, a scaled rope
+    "gemma3_nested": transformers.Gemma3Config(
+        text_config=dict(
+            hidden_size=16, intermediate_size=24, num_key_value_heads=1, head_dim=8, query_pre_attn_scalar=6,
+            sliding_window=5, layer_types=["sliding_attention", "full_attention"],
+            rope_parameters=dict(full_attention=dict(rope_type="linear", rope_theta=1000.0, factor=8.0),
+                                 sliding_attention=dict(rope_type="default", rope_theta=30.0)), **COMMON),
+        vision_config=dict(hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1,
+                           image_size=4, patch_size=2, vision_use_head=False),
+        mm_tokens_per_image=4, image_token_index=3, boi_token_index=2, eoi_token_index=1,
+        eos_token_id=None),
 }
 
 
@@ -45,12 +65,16 @@ def tokenizer():
 
 def randomise(model, generator):
     """Wide enough that attention, gates and logits are far from uniform."""
+    gemma = "gemma3" in model.config.model_type
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
         if p.dim() == 1:
-            p.data = 1 + 0.2 * noise
+            # Gemma multiplies by 1 + w; its logits would be small
+            p.data = 0.2 * noise + (1 if not gemma else 12 if name.endswith("model.norm.weight") else 0)
         elif "embed" in name or "lm_head" in name:
             p.data = 0.6 * noise
+            if gemma:  # scaled up on the way in: a tied head would repeat its input
+                p.data /= 3 * p.shape[1] ** 0.5
         else:
             p.data = 2.0 * noise / p.shape[1] ** 0.5
 
@@ -91,7 +115,8 @@ def make(name, config, seed):
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
-    safetensors.torch.save_file({n: p.grad for n, p in model.named_parameters()}, folder / "gradients.safetensors")
+    gradients = {n.replace("language_model.", ""): p.grad for n, p in model.named_parameters() if p.grad is not None}
+    safetensors.torch.save_file(gradients, folder / "gradients.safetensors")
     (folder / "golden.json").write_text(json.dumps({"sequences": sequences, "generations": generations}) + "\n")
     return True
 
@@ -99,6 +124,8 @@ def make(name, config, seed):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for name, config in MODELS.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
         print(name, "seed", next(seed for seed in range(1000) if make(name, config, seed)))
     versions = {m.__name__: m.__version__ for m in (torch, transformers, tokenizers)}
     (HERE / "versions.json").write_text(json.dumps(versions) + "\n")

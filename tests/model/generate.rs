@@ -34,7 +34,7 @@ proptest! {
         prompts in prop::collection::vec(prop::collection::vec(4u32..64, 1..30), 1..9),
         seed in any::<u64>(),
         (temperature, top_p) in prop_oneof![Just((0.0, 1.0)), Just((1.0, 1.0)), Just((0.7, 0.9))],
-        model in prop_oneof![Just("llama3_tied"), Just("qwen3_tied")],
+        model in prop_oneof![Just("llama3_tied"), Just("qwen3_tied"), Just("gemma3_text")],
     ) {
         let model = load(model);
         let all = Sampling { seed, stop_tokens: vec![5, 9, 17], ..sampling(&model, temperature, top_p, 24) };
@@ -49,7 +49,7 @@ proptest! {
 /// A head wider than a block of the cache, and a sequence longer than a block of the attention.
 #[test]
 fn the_cache_gives_what_the_whole_sequence_gives() {
-    for family in ["llama", "qwen3"] {
+    for family in ["llama", "qwen3", "gemma3_text"] {
         let mut json = config(family, true).json;
         json["head_dim"] = 40.into();
         let model = model(&Config::from_json(json).unwrap(), 11);

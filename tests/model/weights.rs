@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, safetensors};
 use raco::data::Tokenizer;
 use raco::model::{Config, Model, Precision, Weights, check_memory, parameters, read_weights, weight_bytes};
 
-pub const MODELS: [&str; 3] = ["llama_untied", "llama3_tied", "qwen3_tied"];
+pub const MODELS: [&str; 5] = ["llama_untied", "llama3_tied", "qwen3_tied", "gemma3_text", "gemma3_nested"];
 
 pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -103,6 +103,38 @@ fn shards_and_half_precision_are_read() {
             assert_eq!(difference.to_scalar::<f32>().unwrap(), 0.0, "{dtype:?} {}", read.name);
         }
     }
+}
+
+#[test]
+fn both_layouts_of_a_model_with_a_vision_tower_are_read() {
+    let folder = Folder::new("gemma3_nested", |_| {});
+    let stored = safetensors::load(folder.path().join("model.safetensors"), &Device::Cpu).unwrap();
+    let whole = values(&folder.read().unwrap());
+    let renamed = Folder::new("gemma3_nested", |tensors| {
+        *tensors = tensors
+            .drain()
+            .map(|(name, tensor)| match name.strip_prefix("language_model.model.") {
+                Some(rest) => (format!("model.language_model.{rest}"), tensor),
+                None => (format!("model.{name}"), tensor),
+            })
+            .collect();
+        tensors.insert("lm_head.weight".into(), tensors["model.language_model.embed_tokens.weight"].clone());
+    });
+    assert!(stored.keys().any(|name| name.starts_with("language_model.model.")));
+    assert!(stored.keys().any(|name| name.starts_with("vision_tower.")));
+    assert_eq!(values(&renamed.read().unwrap()), whole);
+    // saved it is a text model
+    let saved = renamed.path().join("saved");
+    Model::load(renamed.path()).unwrap().save(&saved, Precision::F32).unwrap();
+    let names: Vec<String> =
+        safetensors::load(saved.join("model.safetensors"), &Device::Cpu).unwrap().into_keys().collect();
+    assert!(
+        names.iter().all(|name| name.starts_with("model.layers.")
+            || name.starts_with("model.norm")
+            || name == "model.embed_tokens.weight"),
+        "{names:?}"
+    );
+    assert_eq!(values(&Model::load(&saved).unwrap().weights()), whole);
 }
 
 #[test]

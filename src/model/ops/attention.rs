@@ -1,7 +1,8 @@
 //! Causal attention on packed rows, rotary positions included, by blocks of queries.
 //!
 //! Rows are [q | k | v] as the projections leave them. For each query head,
-//! y = softmax(q Kᵀ / √d) V over the rows that it sees: those of its prefix, and its own span up to itself.
+//! y = softmax(scale · q Kᵀ) V over the rows that it sees: those of its prefix, and its own span up to itself; in a
+//! window of n, the last n of them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -55,12 +56,13 @@ impl Rotation {
     }
 }
 
-/// Head counts and width.
+/// Head counts and width, and what scores are multiplied by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heads {
     pub(crate) queries: usize,
     pub(crate) keys: usize,
     pub(crate) width: usize,
+    pub(crate) scale: f32,
 }
 
 impl Heads {
@@ -84,10 +86,14 @@ impl Heads {
     pub(super) fn value(&self, head: usize) -> usize {
         (self.queries + self.keys + head) * self.width
     }
+}
 
-    pub(super) fn scale(&self) -> f32 {
-        1.0 / (self.width as f32).sqrt()
-    }
+/// How a layer places and limits what its rows see.
+#[derive(Debug, Clone)]
+pub(crate) struct Sight {
+    pub(crate) rotation: Arc<Rotation>,
+    /// Rows that a row sees at most, itself included; `usize::MAX` where there is no limit.
+    pub(crate) window: usize,
 }
 
 /// Who sees whom.
@@ -96,13 +102,36 @@ pub(crate) struct Attention {
     pub(crate) heads: Heads,
     pub(crate) groups: Arc<Vec<Vec<Span>>>,
     pub(crate) positions: Arc<Vec<u32>>, // [T]
-    pub(crate) rotation: Arc<Rotation>,
+    /// Of the global layers, and of the local ones.
+    pub(crate) sights: [Sight; 2],
+    /// The present layer is local.
+    pub(crate) local: bool,
 }
 
 /// Rotated keys of a group's rows, [n, d], the first of them row `base`.
 struct Keys {
     values: Vec<f32>,
     base: usize,
+}
+
+/// A few queries of one span, and the rows that some of them see: the end of the prefix, then the span's own.
+struct Block {
+    queries: Range<usize>,
+    prefix: Range<usize>,
+    own: Range<usize>,
+    window: usize,
+}
+
+impl Block {
+    /// The part of a row's scores, [prefix + own], that the row sees; the others become 0.
+    #[inline(always)]
+    fn seen<'a>(&self, row: usize, scores: &'a mut [f32]) -> &'a mut [f32] {
+        let end = self.prefix.len() + row - self.own.start + 1;
+        let start = end.saturating_sub(self.window);
+        scores[..start].fill(0.0);
+        scores[end..].fill(0.0);
+        &mut scores[start..end]
+    }
 }
 
 /// Scratch of one block of queries.
@@ -112,6 +141,11 @@ struct Scratch {
 }
 
 impl Attention {
+    /// What rows of the present layer see.
+    pub(crate) fn sight(&self) -> &Sight {
+        &self.sights[usize::from(self.local)]
+    }
+
     fn group_rows(&self, group: usize) -> Range<usize> {
         let spans = &self.groups[group];
         let start = spans.first().map_or(0, |s| s.rows.start);
@@ -127,38 +161,45 @@ impl Attention {
         let mut values = vec![0f32; rows.len() * d];
         for (row, key) in rows.clone().zip(values.chunks_exact_mut(d)) {
             let src = &qkv[row * h.stride() + h.key(head)..][..d];
-            self.rotation.rotate(self.positions[row], src, key, 1.0, 1.0);
+            self.sight().rotation.rotate(self.positions[row], src, key, 1.0, 1.0);
         }
         Keys { values, base: rows.start }
     }
 
+    /// Every span of a group in blocks of queries.
+    fn blocks(&self, group: usize) -> impl Iterator<Item = Block> {
+        let window = self.sight().window;
+        self.groups[group].iter().flat_map(move |span| {
+            let (rows, prefix) = (span.rows.clone(), span.prefix.clone());
+            rows.clone().step_by(BLOCK).map(move |start| {
+                let queries = start..(start + BLOCK).min(rows.end);
+                // what lies before the window of the first query lies before that of all
+                let before = (prefix.len() + start - rows.start + 1).saturating_sub(window);
+                let cut = before.min(prefix.len());
+                let own = rows.start + before - cut..queries.end;
+                Block { queries, prefix: prefix.start + cut..prefix.end, own, window }
+            })
+        })
+    }
+
     /// Rotated, scaled queries of a block, then scores [block, prefix + own].
-    fn scores(
-        &self,
-        qkv: &[f32],
-        keys: &Keys,
-        span: &Span,
-        block: &Range<usize>,
-        head: usize,
-        s: &mut Scratch,
-    ) {
+    fn scores(&self, qkv: &[f32], keys: &Keys, block: &Block, head: usize, s: &mut Scratch) {
         let (h, d) = (self.heads, self.heads.width);
-        for (row, q) in block.clone().zip(s.q.chunks_exact_mut(d)) {
+        for (row, q) in block.queries.clone().zip(s.q.chunks_exact_mut(d)) {
             let src = &qkv[row * h.stride() + h.query(head)..][..d];
-            self.rotation.rotate(self.positions[row], src, q, h.scale(), 1.0);
+            self.sight().rotation.rotate(self.positions[row], src, q, h.scale, 1.0);
         }
-        let prefix = span.prefix.len();
-        let own = block.end - span.rows.start;
+        let (n, prefix, own) = (block.queries.len(), block.prefix.len(), block.own.len());
         let width = prefix + own;
-        let q = View::new(&s.q, block.len(), d);
+        let q = View::new(&s.q, n, d);
         let keys_of =
             |rows: Range<usize>| View::new(&keys.values[(rows.start - keys.base) * d..], rows.len(), d).t();
         if prefix > 0 {
-            let dst = ViewMut::strided(&mut s.scores, block.len(), prefix, width);
-            gemm(dst, Into::Overwrite, 1.0, q, keys_of(span.prefix.clone()), Threads::One);
+            let dst = ViewMut::strided(&mut s.scores, n, prefix, width);
+            gemm(dst, Into::Overwrite, 1.0, q, keys_of(block.prefix.clone()), Threads::One);
         }
-        let dst = ViewMut::strided(&mut s.scores[prefix..], block.len(), own, width);
-        gemm(dst, Into::Overwrite, 1.0, q, keys_of(span.rows.start..block.end), Threads::One);
+        let dst = ViewMut::strided(&mut s.scores[prefix..], n, own, width);
+        gemm(dst, Into::Overwrite, 1.0, q, keys_of(block.own.clone()), Threads::One);
     }
 
     /// Rows [T, (q + 2 kv) d] → outputs [T, q d] and the log-sum-exp of each row's scores, [q, T].
@@ -201,36 +242,29 @@ impl Attention {
         let mut lse = vec![0f32; h.share() * n];
         let mut s = Scratch { q: vec![0f32; BLOCK * d], scores: vec![0f32; BLOCK * n] };
         for i in 0..h.share() {
-            for (span, block) in blocks(&self.groups[group]) {
-                self.scores(qkv, &keys, span, &block, kv * h.share() + i, &mut s);
-                let (prefix, own) = (span.prefix.len(), block.end - span.rows.start);
-                for (row, scores) in block.clone().zip(s.scores.chunks_exact_mut(prefix + own)) {
-                    let (seen, hidden) = scores.split_at_mut(prefix + row - span.rows.start + 1);
+            for block in self.blocks(group) {
+                self.scores(qkv, &keys, &block, kv * h.share() + i, &mut s);
+                let (n_block, prefix, own) = (block.queries.len(), block.prefix.len(), block.own.len());
+                for (row, scores) in block.queries.clone().zip(s.scores.chunks_exact_mut(prefix + own)) {
+                    let seen = block.seen(row, scores);
                     let top = max(seen);
                     let sum = exp_in_place(seen, top);
                     let inverse = 1.0 / sum;
                     seen.iter_mut().for_each(|x| *x *= inverse);
-                    hidden.fill(0.0);
                     lse[i * n + row - base] = top + sum.ln();
                 }
                 let values = |rows: Range<usize>| {
                     View::strided(&qkv[rows.start * h.stride() + h.value(kv)..], rows.len(), d, h.stride())
                 };
-                let weights = View::new(&s.scores, block.len(), prefix + own);
-                let at = (block.start - base) * width + i * d;
-                let dst = ViewMut::strided(&mut out[at..], block.len(), d, width);
-                let (a, b) = (weights.cols(prefix..prefix + own), values(span.rows.start..block.end));
+                let weights = View::new(&s.scores, n_block, prefix + own);
+                let at = (block.queries.start - base) * width + i * d;
+                let dst = ViewMut::strided(&mut out[at..], n_block, d, width);
+                let (a, b) = (weights.cols(prefix..prefix + own), values(block.own.clone()));
                 gemm(dst, Into::Overwrite, 1.0, a, b, Threads::One);
                 if prefix > 0 {
-                    let dst = ViewMut::strided(&mut out[at..], block.len(), d, width);
-                    gemm(
-                        dst,
-                        Into::Add,
-                        1.0,
-                        weights.cols(0..prefix),
-                        values(span.prefix.clone()),
-                        Threads::One,
-                    );
+                    let dst = ViewMut::strided(&mut out[at..], n_block, d, width);
+                    let (a, b) = (weights.cols(0..prefix), values(block.prefix.clone()));
+                    gemm(dst, Into::Add, 1.0, a, b, Threads::One);
                 }
             }
         }
@@ -288,42 +322,40 @@ impl Attention {
         let mut s = Scratch { q: vec![0f32; BLOCK * d], scores: vec![0f32; BLOCK * n] };
         for i in 0..h.share() {
             let head = kv * h.share() + i;
-            for (span, block) in blocks(&self.groups[group]) {
-                self.scores(qkv, &keys, span, &block, head, &mut s);
-                let (prefix, own) = (span.prefix.len(), block.end - span.rows.start);
+            for block in self.blocks(group) {
+                self.scores(qkv, &keys, &block, head, &mut s);
+                let (n_block, prefix, own) = (block.queries.len(), block.prefix.len(), block.own.len());
                 let seen_width = prefix + own;
                 let values = |rows: Range<usize>| {
                     View::strided(&qkv[rows.start * h.stride() + h.value(kv)..], rows.len(), d, h.stride())
                 };
-                let dy =
-                    View::strided(&dout[block.start * out_stride + head * d..], block.len(), d, out_stride);
+                let at = block.queries.start * out_stride + head * d;
+                let dy = View::strided(&dout[at..], n_block, d, out_stride);
                 if prefix > 0 {
-                    let dst = ViewMut::strided(&mut dscores, block.len(), prefix, seen_width);
-                    gemm(dst, Into::Overwrite, 1.0, dy, values(span.prefix.clone()).t(), Threads::One);
+                    let dst = ViewMut::strided(&mut dscores, n_block, prefix, seen_width);
+                    gemm(dst, Into::Overwrite, 1.0, dy, values(block.prefix.clone()).t(), Threads::One);
                 }
-                let dst = ViewMut::strided(&mut dscores[prefix..], block.len(), own, seen_width);
-                gemm(dst, Into::Overwrite, 1.0, dy, values(span.rows.start..block.end).t(), Threads::One);
+                let dst = ViewMut::strided(&mut dscores[prefix..], n_block, own, seen_width);
+                gemm(dst, Into::Overwrite, 1.0, dy, values(block.own.clone()).t(), Threads::One);
 
                 let both = s.scores.chunks_exact_mut(seen_width).zip(dscores.chunks_exact_mut(seen_width));
-                for (row, (p, dp)) in block.clone().zip(both) {
-                    let seen = prefix + row - span.rows.start + 1;
+                for (row, (p, dp)) in block.queries.clone().zip(both) {
+                    let (p, dp) = (block.seen(row, p), block.seen(row, dp));
                     let log_sum = lse[head * total + row];
-                    p[..seen].iter_mut().for_each(|x| *x = exp(*x - log_sum));
-                    p[seen..].fill(0.0);
+                    p.iter_mut().for_each(|x| *x = exp(*x - log_sum));
                     let at = row * out_stride + head * d;
                     let mean = dot(&out[at..at + d], &dout[at..at + d]);
-                    for (dp, p) in dp[..seen].iter_mut().zip(&p[..seen]) {
-                        *dp = p * (*dp - mean);
+                    for (dp, p) in dp.iter_mut().zip(p) {
+                        *dp = *p * (*dp - mean);
                     }
-                    dp[seen..].fill(0.0);
                 }
 
-                let p = View::new(&s.scores, block.len(), seen_width);
-                let dp = View::new(&dscores, block.len(), seen_width);
-                let q = View::new(&s.q, block.len(), d);
-                let mut parts = vec![(prefix..seen_width, span.rows.start..block.end)];
+                let p = View::new(&s.scores, n_block, seen_width);
+                let dp = View::new(&dscores, n_block, seen_width);
+                let q = View::new(&s.q, n_block, d);
+                let mut parts = vec![(prefix..seen_width, block.own.clone())];
                 if prefix > 0 {
-                    parts.push((0..prefix, span.prefix.clone()));
+                    parts.push((0..prefix, block.prefix.clone()));
                 }
                 for (part, (columns, rows)) in parts.into_iter().enumerate() {
                     let at = (rows.start - base) * d;
@@ -331,35 +363,21 @@ impl Attention {
                     let (p, dp) = (p.cols(columns.clone()), dp.cols(columns));
                     gemm(ViewMut::new(&mut dv[at..], rows.len(), d), Into::Add, 1.0, p.t(), dy, Threads::One);
                     gemm(ViewMut::new(&mut dk[at..], rows.len(), d), Into::Add, 1.0, dp.t(), q, Threads::One);
-                    let dst = ViewMut::new(&mut dq_block, block.len(), d);
-                    gemm(
-                        dst,
-                        into,
-                        h.scale(),
-                        dp,
-                        View::new(&keys.values[at..], rows.len(), d),
-                        Threads::One,
-                    );
+                    let dst = ViewMut::new(&mut dq_block, n_block, d);
+                    let keys = View::new(&keys.values[at..], rows.len(), d);
+                    gemm(dst, into, h.scale, dp, keys, Threads::One);
                 }
-                for (row, src) in block.clone().zip(dq_block.chunks_exact(d)) {
+                for (row, src) in block.queries.clone().zip(dq_block.chunks_exact(d)) {
                     let dst = &mut dq[(row - base) * width + i * d..][..d];
-                    self.rotation.rotate(self.positions[row], src, dst, 1.0, -1.0);
+                    self.sight().rotation.rotate(self.positions[row], src, dst, 1.0, -1.0);
                 }
             }
         }
         let mut rotated = vec![0f32; d];
         for (row, dk) in rows.zip(dk.chunks_exact_mut(d)) {
-            self.rotation.rotate(self.positions[row], dk, &mut rotated, 1.0, -1.0);
+            self.sight().rotation.rotate(self.positions[row], dk, &mut rotated, 1.0, -1.0);
             dk.copy_from_slice(&rotated);
         }
         (dq, dk, dv)
     }
-}
-
-/// Every span of a group in blocks of queries.
-fn blocks(spans: &[Span]) -> impl Iterator<Item = (&Span, Range<usize>)> {
-    spans.iter().flat_map(|span| {
-        let rows = span.rows.clone();
-        rows.clone().step_by(BLOCK).map(move |start| (span, start..(start + BLOCK).min(rows.end)))
-    })
 }

@@ -1,6 +1,6 @@
 //! Keys and values of a growing sequence, and the attention of its newest row.
 
-use super::attention::{Heads, Rotation};
+use super::attention::{Heads, Rotation, Sight};
 use super::simd::{axpy, dispatch, exp_in_place, max};
 
 /// Numbers that are accumulated in registers together.
@@ -40,42 +40,38 @@ impl Cache {
         self.len += 1;
     }
 
-    /// Attention of one row over all positions held, [q d].
-    pub(crate) fn attend(
-        &self,
-        heads: Heads,
-        rotation: &Rotation,
-        position: u32,
-        row: &[f32],
-        out: &mut [f32],
-    ) {
+    /// Attention of one row over the positions held, the newest `window` of them, [q d].
+    pub(crate) fn attend(&self, heads: Heads, sight: &Sight, position: u32, row: &[f32], out: &mut [f32]) {
         dispatch(
             #[inline(always)]
             || {
                 let (d, n) = (heads.width, self.capacity);
+                let start = self.len.saturating_sub(sight.window);
+                let first = start / BLOCK * BLOCK;
                 let mut q = vec![0f32; d];
-                let mut scores = vec![0f32; self.len.next_multiple_of(BLOCK)];
+                let mut scores = vec![0f32; (self.len - first).next_multiple_of(BLOCK)];
                 for head in 0..heads.queries {
-                    rotation.rotate(position, &row[heads.query(head)..][..d], &mut q, heads.scale(), 1.0);
+                    let query = &row[heads.query(head)..][..d];
+                    sight.rotation.rotate(position, query, &mut q, heads.scale, 1.0);
                     let at = head / heads.share() * d * n;
-                    dots(&q, &self.keys[at..][..d * n], n, &mut scores);
-                    let scores = &mut scores[..self.len];
+                    dots(&q, &self.keys[at + first..at + d * n], n, &mut scores);
+                    let scores = &mut scores[start - first..self.len - first];
                     let top = max(scores);
                     let inverse = 1.0 / exp_in_place(scores, top);
                     scores.iter_mut().for_each(|x| *x *= inverse);
-                    mix(scores, &self.values[at..][..d * n], &mut out[head * d..][..d]);
+                    mix(scores, &self.values[at + start * d..at + d * n], &mut out[head * d..][..d]);
                 }
             },
         );
     }
 }
 
-/// scores[p] = Σᵢ q[i] keys[i, p], for whole blocks of positions; rows of `keys` are `stride` long.
+/// scores[p] = Σᵢ q[i] keys[i, p], for whole blocks of positions; rows of `keys` begin `stride` apart.
 #[inline(always)]
 fn dots(q: &[f32], keys: &[f32], stride: usize, scores: &mut [f32]) {
     for (block, scores) in scores.chunks_exact_mut(BLOCK).enumerate() {
         let mut sums = [0f32; BLOCK];
-        for (q, keys) in q.iter().zip(keys.chunks_exact(stride)) {
+        for (q, keys) in q.iter().zip(keys.chunks(stride)) {
             axpy(*q, &keys[block * BLOCK..][..BLOCK], &mut sums);
         }
         scores.copy_from_slice(&sums);

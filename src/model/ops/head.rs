@@ -1,13 +1,13 @@
 //! log π of each scored token: the head fused with log-softmax, by blocks of the vocabulary.
 //!
-//! No [N, V] tensor exists: the forward keeps one log-sum-exp a row, the backward computes a block's logits
+//! With a cap c, logits are c tanh(logit / c). No [N, V] tensor exists: the forward keeps one log-sum-exp a row, the backward computes a block's logits
 //! again.
 
 use rayon::prelude::*;
 
 use super::gemm::{Into, Threads, View, ViewMut, gemm};
 use super::rows_per_task;
-use super::simd::{dispatch, exp, exp_in_place, max};
+use super::simd::{dispatch, exp, exp_in_place, max, tanh};
 
 /// Scalars of one block of logits.
 const BUDGET: usize = 1 << 20;
@@ -22,15 +22,46 @@ fn blocks(rows: usize, vocab: usize) -> impl Iterator<Item = std::ops::Range<usi
     (0..vocab).step_by(step).map(move |start| start..(start + step).min(vocab))
 }
 
-/// Hidden rows [N, D] and head [V, D] → log-probs of the targets [N] and log-sum-exps [N].
-pub(crate) fn forward(x: &[f32], head: &[f32], targets: &[u32], width: usize) -> (Vec<f32>, Vec<f32>) {
-    let (rows, vocab) = (targets.len(), head.len() / width);
+/// The head W, [V, D], and the cap of its logits.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) weight: &'a [f32],
+    pub(crate) width: usize,
+    pub(crate) cap: Option<f32>,
+}
+
+/// logit ← c tanh(logit / c).
+pub(crate) fn cap_rows(logits: &mut [f32], cap: f32) {
+    logits.par_chunks_mut(1 << 14).for_each(|logits| {
+        dispatch(
+            #[inline(always)]
+            || cap_row(logits, cap),
+        );
+    });
+}
+
+/// c tanh(x / c) and its derivative.
+#[inline(always)]
+fn capped(x: f32, cap: f32) -> (f32, f32) {
+    let t = tanh(x / cap);
+    (cap * t, 1.0 - t * t)
+}
+
+#[inline(always)]
+fn cap_row(logits: &mut [f32], cap: f32) {
+    logits.iter_mut().for_each(|x| *x = capped(*x, cap).0);
+}
+
+/// Hidden rows [N, D] → log-probs of the targets [N] and log-sum-exps [N].
+pub(crate) fn forward(x: &[f32], head: Head, targets: &[u32]) -> (Vec<f32>, Vec<f32>) {
+    let Head { weight, width, cap } = head;
+    let (rows, vocab) = (targets.len(), weight.len() / width);
     let mut logits = vec![0f32; rows * block(rows, vocab)];
     // running maximum, sum of exponentials, and the target's logit, a row
     let mut state = vec![(f32::NEG_INFINITY, 0f32, 0f32); rows];
     for words in blocks(rows, vocab) {
         let n = words.len();
-        let w = View::new(head, vocab, width).rows(words.clone());
+        let w = View::new(weight, vocab, width).rows(words.clone());
         let dst = ViewMut::new(&mut logits, rows, n);
         gemm(dst, Into::Overwrite, 1.0, View::new(x, rows, width), w.t(), Threads::All);
         let task = rows_per_task(rows);
@@ -41,6 +72,9 @@ pub(crate) fn forward(x: &[f32], head: &[f32], targets: &[u32], width: usize) ->
                 #[inline(always)]
                 || {
                     for ((row, state), &target) in logits.chunks_exact_mut(n).zip(state).zip(targets) {
+                        if let Some(cap) = cap {
+                            cap_row(row, cap);
+                        }
                         if words.contains(&(target as usize)) {
                             state.2 = row[target as usize - words.start];
                         }
@@ -60,29 +94,37 @@ pub(crate) fn forward(x: &[f32], head: &[f32], targets: &[u32], width: usize) ->
 /// returns the gradient of the hidden rows, G W [N, D].
 pub(crate) fn backward(
     x: &[f32],
-    head: &[f32],
+    head: Head,
     targets: &[u32],
-    width: usize,
     lse: &[f32],
     seeds: &[f32],
     mut each_block: impl FnMut(usize, View),
 ) -> Vec<f32> {
-    let (rows, vocab) = (targets.len(), head.len() / width);
+    let Head { weight, width, cap } = head;
+    let (rows, vocab) = (targets.len(), weight.len() / width);
     let mut g = vec![0f32; rows * block(rows, vocab)];
     let mut dx = vec![0f32; rows * width];
     for words in blocks(rows, vocab) {
         let n = words.len();
-        let w = View::new(head, vocab, width).rows(words.clone());
+        let w = View::new(weight, vocab, width).rows(words.clone());
         let dst = ViewMut::new(&mut g, rows, n);
         gemm(dst, Into::Overwrite, 1.0, View::new(x, rows, width), w.t(), Threads::All);
         g.par_chunks_mut(n).zip(targets).zip(lse.par_iter().zip(seeds)).for_each(
             |((row, &target), (&lse, &seed))| {
+                let word = (target as usize).checked_sub(words.start).filter(|&word| word < n);
+                let at_target = word.map(|word| row[word]);
                 dispatch(
                     #[inline(always)]
-                    || row.iter_mut().for_each(|logit| *logit = -seed * exp(*logit - lse)),
+                    || match cap {
+                        None => row.iter_mut().for_each(|logit| *logit = -seed * exp(*logit - lse)),
+                        Some(cap) => row.iter_mut().for_each(|logit| {
+                            let (capped, slope) = capped(*logit, cap);
+                            *logit = -seed * exp(capped - lse) * slope;
+                        }),
+                    },
                 );
-                if words.contains(&(target as usize)) {
-                    row[target as usize - words.start] += seed;
+                if let (Some(word), Some(logit)) = (word, at_target) {
+                    row[word] += seed * cap.map_or(1.0, |cap| capped(logit, cap).1);
                 }
             },
         );

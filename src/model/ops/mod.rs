@@ -6,10 +6,10 @@
 pub(crate) mod attention;
 pub(crate) mod cache;
 pub(crate) mod gemm;
+pub(crate) mod glu;
 pub(crate) mod head;
 pub(crate) mod norm;
 pub(crate) mod simd;
-pub(crate) mod swiglu;
 
 /// Rows that one parallel task works on.
 pub(crate) fn rows_per_task(rows: usize) -> usize {
