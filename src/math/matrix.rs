@@ -76,6 +76,37 @@ impl Matrix {
         Ok((0..self.rows).map(|i| dot(self.row(i), x)).collect())
     }
 
+    /// The product with a matrix [cols, n]: [rows, n]; refused where the inner sizes differ.
+    pub fn mul(&self, other: &Self) -> Result<Self> {
+        if self.cols != other.rows {
+            return Err(Error::new(format!(
+                "a matrix of {} columns cannot multiply one of {} rows",
+                self.cols, other.rows
+            )));
+        }
+        let mut product = Self::zeros(self.rows, other.cols);
+        for i in 0..self.rows {
+            for k in 0..self.cols {
+                (0..other.cols).for_each(|j| product[(i, j)] += self[(i, k)] * other[(k, j)]);
+            }
+        }
+        Ok(product)
+    }
+
+    /// Rows as columns: [cols, rows].
+    pub fn transposed(&self) -> Self {
+        let mut turned = Self::zeros(self.cols, self.rows);
+        (0..self.rows).for_each(|i| (0..self.cols).for_each(|j| turned[(j, i)] = self[(i, j)]));
+        turned
+    }
+
+    /// `v` on the diagonal and zeros elsewhere, [n, n].
+    pub fn from_diagonal(v: &[f64]) -> Self {
+        let mut diagonal = Self::zeros(v.len(), v.len());
+        v.iter().enumerate().for_each(|(i, x)| diagonal[(i, i)] = *x);
+        diagonal
+    }
+
     /// The Gramian of the rows: [rows, rows].
     pub fn gram(&self) -> Self {
         let mut h = Self::zeros(self.rows, self.rows);

@@ -13,16 +13,22 @@
 //! certificate of its answer. A row of norm below 1.5e-154 (its square is subnormal) counts as zero.
 
 mod cagrad;
+mod cone;
+mod eigen;
 mod gramian;
 mod hull;
 mod least_squares;
 mod matrix;
 mod min_norm;
+mod nash;
 mod nearest;
 mod simplex;
 
 pub use cagrad::{CagradDual, cagrad_dual};
+pub use cone::{ConeProjection, cone_project, cone_project_each};
+pub use eigen::{Eigen, PseudoInverse, Solution, eigh, pinv, pinv_cut, solve};
 pub use gramian::{cosines, norm, row_norms};
 pub use matrix::Matrix;
 pub use min_norm::{MinNorm, min_norm_point};
+pub use nash::{FairScaling, fair_scaling, nash_bargaining};
 pub use simplex::{Given, clip, preference_weights, simplex_project};

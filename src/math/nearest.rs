@@ -32,33 +32,13 @@ pub(super) fn nearest(
     let mut base: Vec<f64> = combine(&shift, &z, n);
     base.iter_mut().zip(free).for_each(|(b, i)| *b += p[*i]);
 
-    // min ‖v‖ with base + Zv ≥ 0, and ⟨G, ray⟩ ≥ 0: one column a constraint.
-    let constraint = |row: &dyn Fn(&[f64]) -> f64| {
-        let mut column: Vec<f64> = z.iter().map(|z| row(z)).chain([-row(&base)]).collect();
-        column.iter_mut().for_each(|x| *x = if x.abs() < ZERO { 0.0 } else { *x });
-        column
-    };
-    let mut columns: Vec<Vec<f64>> = (0..n).map(|i| constraint(&|v| v[i])).collect();
-    if ray.is_some() {
-        let (lengths, _) = unit(free.iter().zip(&along).map(|(i, a)| rows.d[*i] * a).collect());
-        columns.push(constraint(&|v| dot(v, &lengths)));
-    }
-    let mut f = vec![0.0; z.len() + 1];
-    f[z.len()] = 1.0;
-    let multipliers = nonnegative_least_squares(&columns, &f, rows.tolerance());
-    let rest = combine(&multipliers, &columns, f.len());
-    let last = 1.0 - rest[z.len()];
-    if last <= 0.0 {
+    // ⟨G, ray⟩ ≥ 0
+    let forward = ray.map(|_| unit(free.iter().zip(&along).map(|(i, a)| rows.d[*i] * a).collect()).0);
+    let Some(values) = least_move(&base, &z, forward.as_deref(), rows.tolerance()) else {
         return p.to_vec();
-    }
-    let v: Vec<f64> = rest[..z.len()].iter().map(|r| r / last).collect();
-    let moved = combine(&v, &z, n);
-
+    };
     let mut near = vec![0.0; p.len()];
-    for (k, i) in free.iter().enumerate() {
-        let value = base[k] + moved[k];
-        near[*i] = if multipliers[k] > 0.0 || value < ZERO { 0.0 } else { value };
-    }
+    free.iter().zip(values).for_each(|(i, value)| near[*i] = value);
     let sum: f64 = near.iter().sum();
     // Row norms too far apart for the sum to be felt: what was found is no change at all.
     if (sum - 1.0).abs() > SAME {
@@ -95,12 +75,52 @@ fn null_space(
         }
         conditions[rows.rank][k] = sigma / scales[k];
     }
-    let fixed = basis(conditions, SAME, n);
-    let unit_vector = |k: usize| (0..n).map(|i| f64::from(u8::from(i == k))).collect::<Vec<f64>>();
-    let left = (0..n).map(|k| remove(remove(unit_vector(k), &fixed), &fixed)).collect();
-    let z = basis(left, SAME, n - fixed.len());
+    let z = complement(conditions, n);
     let least = scales.iter().fold(f64::INFINITY, |a, s| a.min(*s));
     let changes =
         z.iter().map(|z| unit(z.iter().zip(&scales).map(|(z, s)| z * (least / s)).collect()).0).collect();
     basis(changes, SAME, n)
+}
+
+/// An orthonormal basis of what is orthogonal to every one of `vectors`, in n dimensions.
+pub(super) fn complement(vectors: Vec<Vec<f64>>, n: usize) -> Vec<Vec<f64>> {
+    let fixed = basis(vectors, SAME, n);
+    let unit_vector = |k: usize| (0..n).map(|i| f64::from(u8::from(i == k))).collect::<Vec<f64>>();
+    let left = (0..n).map(|k| remove(remove(unit_vector(k), &fixed), &fixed)).collect();
+    basis(left, SAME, n - fixed.len())
+}
+
+/// `base + Zv` for the shortest v that makes no value negative, and its product with `forward` neither; Z has
+/// orthonormal columns `z`. Zeros are exact. `None` where rounding leaves no such v.
+pub(super) fn least_move(
+    base: &[f64],
+    z: &[Vec<f64>],
+    forward: Option<&[f64]>,
+    tolerance: f64,
+) -> Option<Vec<f64>> {
+    // one column a constraint
+    let constraint = |row: &dyn Fn(&[f64]) -> f64| {
+        let mut column: Vec<f64> = z.iter().map(|z| row(z)).chain([-row(base)]).collect();
+        column.iter_mut().for_each(|x| *x = if x.abs() < ZERO { 0.0 } else { *x });
+        column
+    };
+    let mut columns: Vec<Vec<f64>> = (0..base.len()).map(|i| constraint(&|v| v[i])).collect();
+    columns.extend(forward.map(|forward| constraint(&|v| dot(v, forward))));
+    let mut f = vec![0.0; z.len() + 1];
+    f[z.len()] = 1.0;
+    let multipliers = nonnegative_least_squares(&columns, &f, tolerance);
+    let rest = combine(&multipliers, &columns, f.len());
+    let last = 1.0 - rest[z.len()];
+    if last <= 0.0 {
+        return None;
+    }
+    let v: Vec<f64> = rest[..z.len()].iter().map(|r| r / last).collect();
+    let mut values = combine(&v, z, base.len());
+    for ((value, base), multiplier) in values.iter_mut().zip(base).zip(&multipliers) {
+        *value += base;
+        if *multiplier > 0.0 || *value < ZERO {
+            *value = 0.0;
+        }
+    }
+    Some(values)
 }

@@ -1,7 +1,10 @@
 mod cagrad;
+mod cone;
+mod eigen;
 mod gramian;
 mod matrix;
 mod min_norm;
+mod nash;
 mod simplex;
 
 use nalgebra::{DMatrix, DVector};

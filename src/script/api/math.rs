@@ -7,7 +7,7 @@ use rhai::{Array, Dynamic, Engine, FnPtr, Map, NativeCallContext};
 use crate::error::{Error, Result};
 use crate::math::{self, Matrix};
 
-use super::super::value::{Answer, array, floats, length, number, show};
+use super::super::value::{Answer, array, count, floats, length, number, show};
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<Matrix>("Matrix");
@@ -41,8 +41,18 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("*", |h: Matrix, v: Array| -> Answer<Array> {
         Ok(array(&h.mul_vec(&floats(&v, "array")?)?))
     });
+    engine.register_fn("*", |a: Matrix, b: Matrix| -> Answer<Matrix> { Ok(a.mul(&b)?) });
     engine.register_fn("*", |h: Matrix, x: f64| scale(&h, x));
     engine.register_fn("*", |x: f64, h: Matrix| scale(&h, x));
+
+    engine.register_fn("transposed", |h: &mut Matrix| h.transposed());
+    engine.register_fn("identity", |n: i64| -> Answer<Matrix> {
+        Ok(Matrix::from_diagonal(&vec![1.0; side(n)?]))
+    });
+    engine.register_fn("diagonal_matrix", |v: Array| -> Answer<Matrix> {
+        side(v.len() as i64)?;
+        Ok(Matrix::from_diagonal(&floats(&v, "array")?))
+    });
 
     engine.register_fn("gram", |h: &mut Matrix| h.gram());
     engine.register_fn("row_norms", |h: &mut Matrix| -> Answer<Array> { Ok(array(&math::row_norms(h)?)) });
@@ -51,6 +61,7 @@ pub(super) fn register(engine: &mut Engine) {
         Ok(math::norm(h, &floats(&p, "p")?)?)
     });
     primitives(engine);
+    linear(engine);
 
     comparisons(engine);
     engine.register_fn("sort", sort);
@@ -72,6 +83,27 @@ pub(super) fn register(engine: &mut Engine) {
         }
         let mean = v.iter().sum::<f64>() / v.len() as f64;
         Ok((v.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (v.len() - 1) as f64).sqrt())
+    });
+    engine.register_fn("median", |v: Array| -> Answer<f64> {
+        let mut v = floats(&v, "array")?;
+        v.sort_by(f64::total_cmp);
+        let Some(last) = v.len().checked_sub(1) else {
+            return Err(Error::new("median of an empty array").help("test `array.is_empty()` first").into());
+        };
+        Ok(0.5 * v[last / 2] + 0.5 * v[v.len() / 2])
+    });
+    engine.register_fn("softmax", |v: Array| -> Answer<Array> {
+        let v = floats(&v, "array")?;
+        let largest = v.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let e: Vec<f64> = v.iter().map(|x| (x - largest).exp()).collect();
+        let sum: f64 = e.iter().sum();
+        Ok(e.iter().map(|e| Dynamic::from(e / sum)).collect())
+    });
+    engine.register_fn("argsort", |v: Array| -> Answer<Array> {
+        let v = floats(&v, "array")?;
+        let mut order: Vec<usize> = (0..v.len()).collect();
+        order.sort_by(|i, j| v[*i].total_cmp(&v[*j]));
+        Ok(order.into_iter().map(|i| Dynamic::from(i as i64)).collect())
     });
     engine.register_fn("dot", |a: Array, b: Array| -> Answer<f64> {
         let (a, b) = (floats(&a, "first array")?, floats(&b, "second array")?);
@@ -163,6 +195,59 @@ fn primitives(engine: &mut Engine) {
         out.insert("p".into(), array(&point.p).into());
         Ok(out)
     });
+    engine.register_fn("cone_project", |h: Matrix, u: Array| -> Answer<Map> {
+        let found = math::cone_project(&h, &floats(&u, "u")?)?;
+        Ok(weights(&found.alpha, found.gap))
+    });
+    engine.register_fn("cone_project", |h: Matrix, u: Matrix| -> Answer<Map> {
+        let found = math::cone_project_each(&h, &u)?;
+        let gap = found.iter().fold(0.0_f64, |gap, f| gap.max(f.gap));
+        let alpha = found.into_iter().map(|f| f.alpha).collect::<Vec<_>>();
+        let alpha = Dynamic::from(Matrix::from_rows(&alpha)?);
+        Ok([("alpha".into(), alpha), ("gap".into(), gap.into())].into())
+    });
+    engine.register_fn("nash_bargaining", |h: Matrix| -> Answer<Map> {
+        let found = math::nash_bargaining(&h)?;
+        Ok(weights(&found.alpha, found.gap))
+    });
+    engine.register_fn("fair_scaling", |h: Matrix, a: Dynamic| -> Answer<Map> {
+        let found = math::fair_scaling(&h, given(&a, "a")?)?;
+        Ok(weights(&found.alpha, found.gap))
+    });
+}
+
+/// Eigenvectors, inverses and systems.
+fn linear(engine: &mut Engine) {
+    engine.register_fn("eigh", |h: Matrix| -> Answer<Map> {
+        let found = math::eigh(&h)?;
+        let values = Dynamic::from(array(&found.values));
+        let vectors = Dynamic::from(found.vectors);
+        Ok([("values".into(), values), ("vectors".into(), vectors), ("gap".into(), found.gap.into())].into())
+    });
+    engine.register_fn("pinv", |h: Matrix| -> Answer<Matrix> { Ok(math::pinv(&h)?.matrix) });
+    engine.register_fn("pinv", |h: Matrix, rtol: Dynamic| -> Answer<Matrix> {
+        Ok(math::pinv_cut(&h, given(&rtol, "rtol")?)?)
+    });
+    engine.register_fn("solve", |a: Matrix, b: Array| -> Answer<Array> {
+        Ok(array(&math::solve(&a, &floats(&b, "b")?)?.x))
+    });
+}
+
+/// `#{ alpha, gap }`.
+fn weights(alpha: &[f64], gap: f64) -> Map {
+    [("alpha".into(), array(alpha).into()), ("gap".into(), gap.into())].into()
+}
+
+fn given(x: &Dynamic, name: &str) -> Result<f64> {
+    number(x).ok_or_else(|| {
+        Error::new(format!("`{name}` is `{}`, expected a number", show(x))).help("give a number")
+    })
+}
+
+/// The side of a square matrix that a script makes.
+fn side(n: i64) -> Result<usize> {
+    length(n.saturating_mul(n), "the size of the matrix")?;
+    count(n, "the side of the matrix")
 }
 
 fn extreme(values: &[Dynamic], pick: fn(f64, f64) -> f64) -> Answer<f64> {
