@@ -60,7 +60,8 @@ fn project(rows: &Gramian, u: &[f64]) -> Result<ConeProjection> {
     let (mut alpha, mut gap) = certified(&q);
     if let Some((near, near_gap)) = smallest(rows, &q, &target).map(|q| certified(&q)) {
         // Rounding in a null space may cost accuracy; the projection itself comes first.
-        if near_gap <= (10.0 * gap).max(rows.tolerance()) {
+        let size: f64 = rows.lengths(&near).iter().map(|q| q.abs()).sum();
+        if near_gap <= (10.0 * gap).max(rows.tolerance() * size / length) {
             (alpha, gap) = (near, near_gap);
         }
     }

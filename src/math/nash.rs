@@ -1,8 +1,8 @@
 //! Fair row weights: the Nash bargaining solution and its α-fair relatives.
 
 use super::Matrix;
-use super::gramian::Gramian;
-use super::matrix::{combine, dot};
+use super::gramian::{Gramian, cosines};
+use super::matrix::dot;
 use super::min_norm::least_norm;
 use crate::error::{Error, Result};
 
@@ -10,6 +10,10 @@ use crate::error::{Error, Result};
 const UNCERTIFIED: f64 = 1e-6;
 /// Newton steps; dozens do unless the lengths of the rows are hundreds of powers of ten apart.
 const STEPS: usize = 2000;
+/// Changes and residuals below this shrink with every step until rounding stops them.
+const NEAR: f64 = 1e-6;
+/// A slope this small, relative to what cancels in the sum that it equals, cannot be told from 0.
+const LEAST: f64 = 1e-40;
 
 /// Row weights in balance, with their certificate.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +34,7 @@ pub fn nash_bargaining(h: &Matrix) -> Result<FairScaling> {
         return Err(Error::new(format!("there is no Nash bargaining solution: row {i} of `h` is zero"))
             .help("leave out objectives whose gradient is zero"));
     }
-    solve(&rows, 1.0)
+    solve(h, &rows, 1.0)
 }
 
 /// The α-fair row weights: x > 0 with `(Hx)_i = x_i^(-1/a)`; `a` = 1 is [`nash_bargaining`], `a` = 0 gives 1/m.
@@ -48,20 +52,18 @@ pub fn fair_scaling(h: &Matrix, a: f64) -> Result<FairScaling> {
         let m = rows.len();
         return Ok(FairScaling { alpha: vec![1.0 / m as f64; m], gap: 0.0 });
     }
-    solve(&rows, a)
+    solve(h, &rows, a)
 }
 
 /// The problem on unit rows: y_i = x_i‖g_i‖ is the minimum of `½yᵀCy - Σ φ_i(y_i)`, convex, with C the cosines and
 /// `log φ_i' = k_i - log y_i / a`, `k_i = (1/a - 1) log‖g_i‖`.
 struct Problem {
-    u: Vec<Vec<f64>>, // [n, rank]
-    c: Vec<f64>,      // [n, n]
-    k: Vec<f64>,      // [n]
+    c: Vec<f64>, // [n, n]
+    k: Vec<f64>, // [n]
     a: f64,
-    rank: usize,
 }
 
-fn solve(rows: &Gramian, a: f64) -> Result<FairScaling> {
+fn solve(h: &Matrix, rows: &Gramian, a: f64) -> Result<FairScaling> {
     let open: Vec<usize> = (0..rows.len()).filter(|i| rows.d[*i] > 0.0).collect();
     let mut alpha = vec![0.0; rows.len()];
     if open.is_empty() {
@@ -75,57 +77,51 @@ fn solve(rows: &Gramian, a: f64) -> Result<FairScaling> {
             .help("stop, for no direction improves all objectives, or use a method such as `mgda`"));
     }
     let log_length: Vec<f64> = open.iter().map(|i| rows.d[*i].ln() + rows.scale.ln()).collect();
+    let c = cosines(h)?;
     let problem = Problem {
-        c: units.u.iter().flat_map(|x| units.u.iter().map(move |y| dot(x, y))).collect(),
+        c: open.iter().flat_map(|i| open.iter().map(|j| c[(*i, *j)])).collect(),
         k: log_length.iter().map(|l| (1.0 / a - 1.0) * l).collect(),
-        u: units.u,
         a,
-        rank: rows.rank,
     };
     // what solves it where all rows are orthogonal
     let start = log_length.iter().map(|l| ((1.0 - a) / (1.0 + a) * l).exp()).collect();
     let (y, gap) = problem.newton(start);
-    if gap.is_nan() || gap > UNCERTIFIED {
-        return Err(Error::internal(format!("the fair weights end with a relative residual of `{gap:e}`")));
-    }
     open.iter().zip(&y).for_each(|(i, y)| alpha[*i] = y / rows.d[*i] / rows.scale);
+    let held = open.iter().all(|i| alpha[*i] > 0.0 && alpha[*i].is_finite());
+    if !held || gap.is_nan() || gap > UNCERTIFIED {
+        return Err(Error::new("the fair weights of `h` are further apart than floats can hold")
+            .help("give a smaller `a`, or scale the rows to lengths closer to each other"));
+    }
     Ok(FairScaling { alpha, gap })
 }
 
 impl Problem {
-    /// Newton with steps that leave y positive.
+    /// Newton with steps that leave y positive; y and its gap.
     fn newton(&self, mut y: Vec<f64>) -> (Vec<f64>, f64) {
         let n = y.len();
-        let tolerance = 4.0 * n as f64 * f64::EPSILON;
         // a weight falls by a factor of 100 at most, and φ' rises by e³
         let lowest = (1.0 - (-3.0 * self.a).exp()).min(0.99);
         let mut best = (y.clone(), f64::INFINITY);
         for _ in 0..STEPS {
-            let gap = self.residual(&y);
+            let (gap, s, rest) = self.residual(&y);
             let better = gap < best.1;
             if better {
                 best = (y.clone(), gap);
             }
             // (W C W + I/a) e = W (s - Cy), W = √(y/s), e = √(s y) · relative change of y
-            let s: Vec<f64> = (0..n).map(|i| self.slope(&y, i)).collect();
             let w: Vec<f64> = y.iter().zip(&s).map(|(y, s)| (y / s).sqrt()).collect();
-            let along = combine(&y, &self.u, self.rank);
-            let mut e: Vec<f64> = (0..n).map(|i| w[i] * (s[i] - dot(&self.u[i], &along))).collect();
+            let mut e: Vec<f64> = w.iter().zip(&rest).map(|(w, rest)| w * rest).collect();
             self.divide(&w, &mut e);
-            let change: Vec<f64> = (0..n).map(|i| e[i] / (s[i] * y[i]).sqrt()).collect();
+            let change: Vec<f64> = (0..n).map(|i| e[i] / s[i].sqrt() / y[i].sqrt()).collect();
             let (least, largest) = change.iter().fold((0.0_f64, 0.0_f64), |(l, h), x| (l.min(*x), h.max(*x)));
-            if largest.max(-least) <= tolerance || (gap <= tolerance && !better) {
+            let near = largest.max(-least) <= NEAR && gap <= NEAR;
+            if change.iter().any(|x| !x.is_finite()) || (near && !better) {
                 break;
             }
             let step = if least < -lowest { lowest / -least } else { 1.0 };
             y.iter_mut().zip(&change).for_each(|(y, change)| *y *= 1.0 + step * change);
         }
         best
-    }
-
-    /// `φ_i'(y_i)`.
-    fn slope(&self, y: &[f64], i: usize) -> f64 {
-        (self.k[i] - y[i].ln() / self.a).exp()
     }
 
     /// `e ← (W C W + I/a)⁻¹ e`, by Cholesky; no pivot is below 1/a.
@@ -152,18 +148,17 @@ impl Problem {
         }
     }
 
-    /// The gap of y.
-    fn residual(&self, y: &[f64]) -> f64 {
+    /// The gap of y, `s = φ'(y)`, no less than what rounding leaves of the sum that it equals, and `s - Cy`.
+    fn residual(&self, y: &[f64]) -> (f64, Vec<f64>, Vec<f64>) {
         let n = y.len();
-        let each = |i: usize| {
-            let (mut sum, mut size) = (0.0, 0.0);
-            for (c, y) in self.c[i * n..][..n].iter().zip(y) {
-                sum += c * y;
-                size += (c * y).abs();
-            }
-            let s = self.slope(y, i);
-            (sum - s).abs() / (size + s)
-        };
-        (0..n).map(each).fold(0.0, f64::max)
+        let (mut gap, mut s, mut rest) = (0.0_f64, Vec::with_capacity(n), Vec::with_capacity(n));
+        for i in 0..n {
+            let terms = || self.c[i * n..][..n].iter().zip(y).map(|(c, y)| c * y);
+            let size: f64 = terms().map(f64::abs).sum();
+            s.push((self.k[i] - y[i].ln() / self.a).exp().max(LEAST * size));
+            rest.push(s[i] - terms().sum::<f64>());
+            gap = gap.max(rest[i].abs() / (size + s[i]));
+        }
+        (gap, s, rest)
     }
 }
