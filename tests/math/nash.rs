@@ -201,7 +201,7 @@ fn fair_rows_of_unlike_scale() {
                     // (½ 10^70)^-20 and the like
                     Err(error) => {
                         assert!(
-                            a == 20.0 && power.abs() >= 20,
+                            a >= 3.0 && power.abs() >= 20,
                             "cosine {cosine} power {power} a {a}: {error}"
                         );
                         let what = "the fair weights of `h` are further apart than floats can hold";
