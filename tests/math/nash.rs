@@ -183,7 +183,7 @@ proptest! {
 /// Lengths many powers of ten apart, where small weights must follow large ones.
 #[test]
 fn fair_rows_of_unlike_scale() {
-    for cosine in [-0.9, -1e-3, 0.0, 0.5, 0.999] {
+    for cosine in [-0.9, -1e-3, 0.0, 0.5, 0.99] {
         for power in [-140, -20, -3, 3, 20, 140] {
             let length = 10.0_f64.powi(power);
             let c = cosine * length;
