@@ -78,8 +78,9 @@ pub fn jacobian(names: Arc<Vec<String>>, losses: &[Tensor], log_probs: &LogProbs
         gradients.check_finite()?;
         return Err(overflow(&gradients)?);
     }
-    if cotangents.iter().flatten().any(|&c| c != 0.0) && model.first_backward() {
-        check_alive(&gradients).inspect_err(|_| model.forget_backward())?;
+    if cotangents.iter().flatten().any(|&c| c != 0.0) && !model.is_alive() && check_alive(model, &gradients)?
+    {
+        model.set_alive();
     }
     Ok(gradients)
 }
@@ -179,10 +180,17 @@ fn overflow(gradients: &Gradients) -> Result<Error> {
     Ok(error("a gradient"))
 }
 
-/// Every tensor must matter to some objective, otherwise the graph is cut somewhere.
-fn check_alive(gradients: &Gradients) -> Result<()> {
+/// Every tensor must matter to some objective, otherwise the graph is cut somewhere. False if that cannot be said
+/// yet: an adapter's A has no gradient while its B is zero.
+fn check_alive(model: &Model, gradients: &Gradients) -> Result<bool> {
     let space: &ParameterSpace = gradients.space();
-    for (name, range) in space.names.iter().zip(space.offsets.windows(2)) {
+    let weights = model.weights();
+    let mut all = true;
+    for (i, (name, range)) in space.names.iter().zip(space.offsets.windows(2)).enumerate() {
+        if model.adapter().is_some_and(|adapter| adapter.is_out_of_reach(&weights, i)) {
+            all = false;
+            continue;
+        }
         let h = gradients.gramian_over(std::iter::once(range[0]..range[1]))?;
         if (0..gradients.len()).all(|i| h[(i, i)] == 0.0) {
             return Err(Error::new("the gradient of every objective is zero for a trainable tensor")
@@ -192,16 +200,5 @@ fn check_alive(gradients: &Gradients) -> Result<()> {
                 ));
         }
     }
-    Ok(())
-}
-
-impl Model {
-    /// True the first time it is called since the model was made.
-    fn first_backward(&self) -> bool {
-        !self.differentiated().swap(true, std::sync::atomic::Ordering::AcqRel)
-    }
-
-    fn forget_backward(&self) {
-        self.differentiated().store(false, std::sync::atomic::Ordering::Release);
-    }
+    Ok(all)
 }

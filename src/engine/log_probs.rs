@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use crate::data::{Batch, Packed};
 use crate::error::Result;
-use crate::model::{Config, Family, Model, Recorded};
+use crate::model::{Family, Model, Recorded};
 
 /// Bytes of activations that one forward pass may keep for its backward; a batch that needs more is split.
 pub const TAPE_BYTES: usize = 1 << 30;
@@ -35,7 +35,7 @@ impl LogProbs {
     /// A sequence that the model has no place for, a log-prob that is not finite.
     pub fn new(model: &Model, batch: &Batch, tape_bytes: usize) -> Result<Self> {
         let version = model.version();
-        let packs = pack(model.config(), batch, tape_bytes)?;
+        let packs = pack(model, batch, tape_bytes)?;
         let mut values = Vec::new();
         let mut recorded = None;
         if let [pack] = &packs[..] {
@@ -103,7 +103,7 @@ impl LogProbs {
 }
 
 /// Consecutive examples whose activations fit the budget, at least one each.
-fn pack(config: &Config, batch: &Batch, tape_bytes: usize) -> Result<Vec<Packed>> {
+fn pack(model: &Model, batch: &Batch, tape_bytes: usize) -> Result<Vec<Packed>> {
     let mut packs = Vec::new();
     let mut start = 0;
     let mut bytes = 0;
@@ -113,7 +113,7 @@ fn pack(config: &Config, batch: &Batch, tape_bytes: usize) -> Result<Vec<Packed>
         .map(|example| {
             let copies = if batch.share_prompt { 1 } else { example.responses.len() };
             let responses: usize = example.responses.iter().map(|r| r.ids.len()).sum();
-            (copies * example.prompt_ids.len() + responses) * activation_bytes(config)
+            (copies * example.prompt_ids.len() + responses) * activation_bytes(model)
         })
         .collect();
     for (i, cost) in cost.iter().enumerate() {
@@ -137,10 +137,12 @@ fn pack(config: &Config, batch: &Batch, tape_bytes: usize) -> Result<Vec<Packed>
 }
 
 /// Bytes that one token row leaves on the tape.
-fn activation_bytes(config: &Config) -> usize {
+fn activation_bytes(model: &Model) -> usize {
+    let config = model.config();
     let queries = config.heads * config.head_dim;
     let qkv = queries + 2 * config.kv_heads * config.head_dim;
     let norms = if config.family == Family::Gemma3 { 6 } else { 4 };
     let layer = norms * config.hidden + 2 * qkv + queries + 3 * config.intermediate;
-    4 * (config.layers * layer + 2 * config.hidden)
+    let adapter = model.adapter().map_or(0, |adapter| adapter.activations());
+    4 * (config.layers * layer + 2 * config.hidden + adapter)
 }

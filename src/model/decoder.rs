@@ -30,7 +30,9 @@ impl Recorded {
     pub fn backward(&mut self, seeds: Vec<f32>, sink: &mut dyn Sink, keep: bool) -> Result<()> {
         let n = seeds.len();
         let dx = self.tape.backward(&self.output, tensor(seeds, n)?, sink, keep)?;
-        sink.embedding(self.embed, &self.tokens, &values(&dx)?);
+        if let Some(dx) = dx {
+            sink.embedding(self.embed, &self.tokens, &values(&dx)?);
+        }
         Ok(())
     }
 }
@@ -54,11 +56,11 @@ impl Model {
     }
 
     fn run(&self, packed: &Packed, record: bool) -> Result<(Vec<f32>, Option<Recorded>)> {
-        let (config, weights) = (self.config(), self.weights());
+        let (config, parts) = (self.config(), self.parts());
         check(config, &packed.tokens, &packed.positions)?;
         let attention = self.attention(packed.groups.clone(), packed.positions.clone());
         let layout = Layout::new(config);
-        let mut pass = Pass::new(&weights, config, Mode::Packed(attention), record);
+        let mut pass = Pass::new(&parts, config, Mode::Packed(attention), record);
         let x = hidden(&mut pass, config, &layout, &packed.tokens)?;
         let x = pass.gather(&x, &packed.predict)?;
         let x = pass.rms_norm_scored(&x, layout.norm)?;
@@ -66,7 +68,7 @@ impl Model {
         let log_probs = values::<f32>(&output.tensor)?.to_vec();
         if let Some(bad) = log_probs.iter().position(|x| !x.is_finite()) {
             let token = packed.targets[bad];
-            return Err(weights.blame(Error::new(format!("the log-prob of token {token} is not finite"))));
+            return Err(parts.blame(Error::new(format!("the log-prob of token {token} is not finite"))));
         }
         let tokens = packed.tokens.clone();
         let recorded = pass.into_tape().map(|tape| Recorded { tape, output, tokens, embed: layout.embed });

@@ -11,7 +11,7 @@ use super::ops::cache::Cache;
 use super::ops::simd::{dispatch, exp};
 use super::pass::{Mode, Pass};
 use super::values::values;
-use super::{Model, Weights};
+use super::{Model, Parts};
 use crate::data::Span;
 use crate::error::{Error, Result};
 
@@ -137,7 +137,7 @@ impl Model {
         sampling: &Sampling,
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Vec<Generation>> {
-        let (config, weights, layout) = (self.config(), self.weights(), Layout::new(self.config()));
+        let (config, parts, layout) = (self.config(), self.parts(), Layout::new(self.config()));
         let mut done = Vec::with_capacity(prompts.len());
         let mut rows = {
             stop(interrupted)?;
@@ -155,7 +155,7 @@ impl Model {
                 .iter()
                 .map(|s| vec![Cache::new(attention.heads, s.prompt + s.room - 1); config.layers])
                 .collect();
-            let mut pass = Pass::new(&weights, config, Mode::Prefill(attention, &mut caches), false);
+            let mut pass = Pass::new(&parts, config, Mode::Prefill(attention, &mut caches), false);
             let x = hidden(&mut pass, config, &layout, &tokens)?;
             let rows = logits(&mut pass, &layout, &x, &ends)?;
             for (sequence, cache) in active.iter_mut().zip(caches) {
@@ -167,7 +167,7 @@ impl Model {
             {
                 let rows = values::<f32>(&rows)?;
                 let draw = |(sequence, logits): (&mut Sequence, &[f32])| -> Result<()> {
-                    check_finite(logits, sequence, &weights)?;
+                    check_finite(logits, sequence, &parts)?;
                     let token = sample(logits, sampling, &mut sequence.rng);
                     sequence.out.tokens.push(token);
                     sequence.out.ended = sampling.stop_tokens.contains(&token);
@@ -189,7 +189,7 @@ impl Model {
             let positions = active.iter().map(|s| (s.prompt + s.out.tokens.len() - 1) as u32).collect();
             let attention = self.attention(Vec::new(), positions);
             let caches = active.iter_mut().map(|s| &mut s.cache).collect();
-            let mut pass = Pass::new(&weights, config, Mode::Decode(attention, caches), false);
+            let mut pass = Pass::new(&parts, config, Mode::Decode(attention, caches), false);
             let x = hidden(&mut pass, config, &layout, &tokens)?;
             let all: Vec<u32> = (0..tokens.len() as u32).collect();
             rows = logits(&mut pass, &layout, &x, &all)?;
@@ -220,13 +220,13 @@ fn check_prompt(prompt: &[u32], context: usize) -> Result<()> {
     Ok(())
 }
 
-fn check_finite(logits: &[f32], sequence: &Sequence, weights: &Weights) -> Result<()> {
+fn check_finite(logits: &[f32], sequence: &Sequence, parts: &Parts) -> Result<()> {
     if logits.iter().all(|x| x.is_finite()) {
         return Ok(());
     }
     let (index, n) = (sequence.index, sequence.out.tokens.len());
     let error = Error::new(format!("logits of prompt {index} are not finite at token {n} of the response"));
-    Err(weights.blame(error))
+    Err(parts.blame(error))
 }
 
 /// A token drawn from softmax(logits / temperature), cut to its nucleus.

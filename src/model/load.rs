@@ -11,6 +11,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::config::read_json;
+use super::peft::refuse_as_model;
 use super::values::values;
 use super::{Config, Family, Model, Parameter, Weights, gemma3, parameters};
 use crate::data::Tokenizer;
@@ -31,12 +32,14 @@ impl Model {
                 "give the path of a Hugging Face folder: config.json, model.safetensors, tokenizer.json",
             ));
         }
+        refuse_as_model(dir)?;
         let mut config = Config::read(dir)?;
         let tokenizer = Tokenizer::load(dir)?;
         tokenizer.check_fits(config.vocab).map_err(|e| e.in_file(dir))?;
         config.add_stop_tokens(tokenizer.end_tokens().iter().copied());
         let weights = read_weights(dir, &config)?;
-        Ok(Self::new(config, weights, Arc::new(tokenizer)))
+        let source = std::fs::canonicalize(dir).map_err(|e| io_error(&e, "read", dir))?;
+        Ok(Self::new(config, weights, Arc::new(tokenizer)).with_source(source.display().to_string()))
     }
 }
 
@@ -141,7 +144,7 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.into_iter().map(|name| dir.join(name)).collect())
 }
 
-fn map(path: &Path) -> Result<Mmap> {
+pub(super) fn map(path: &Path) -> Result<Mmap> {
     let file = std::fs::File::open(path).map_err(|e| io_error(&e, "read", path))?;
     // SAFETY: the map is read-only and dropped when the weights are copied out; a file that another program
     // truncates meanwhile ends this process, as it would any reader of a memory map.
@@ -171,7 +174,11 @@ fn drop_known_extras(config: &Config, found: &mut BTreeMap<String, (&Path, Tenso
     Ok(())
 }
 
-fn misfits(expected: &[(String, Vec<usize>)], found: &BTreeMap<String, (&Path, TensorView)>) -> Vec<String> {
+/// What is missing, misshapen, of another type or unexpected.
+pub(super) fn misfits(
+    expected: &[(String, Vec<usize>)],
+    found: &BTreeMap<String, (&Path, TensorView)>,
+) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, shape) in expected {
         match found.get(name) {
@@ -205,7 +212,7 @@ fn dtype(view: &TensorView) -> Option<DType> {
     }
 }
 
-fn parameter(name: &str, view: &TensorView) -> Result<Parameter> {
+pub(super) fn parameter(name: &str, view: &TensorView) -> Result<Parameter> {
     let dtype = dtype(view).ok_or_else(|| Error::internal("unchecked type"))?;
     let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
     let parameter = Parameter { name: name.to_owned(), tensor: tensor.to_dtype(DType::F32)? };

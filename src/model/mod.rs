@@ -10,8 +10,10 @@ mod layers;
 mod layout;
 mod llama;
 mod load;
+mod lora;
 pub(crate) mod ops;
 mod pass;
+mod peft;
 mod qwen3;
 mod rope;
 mod save;
@@ -24,9 +26,12 @@ pub use decoder::Recorded;
 pub use generate::{Generation, Sampling};
 pub use layout::{LayerParams, Layout, parameters};
 pub use load::{available_bytes, check_memory, read_weights, weight_bytes};
+pub use lora::{Adapter, Lora, Targets};
 pub use save::Precision;
 pub use tape::{Axis, Matrix, Sink};
 pub use weights::{Parameter, ParameterSpace, Weights};
+
+pub(crate) use weights::Parts;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -37,16 +42,21 @@ use crate::error::{Error, Result};
 /// A decoder with its weights and tokenizer; copies share the weights.
 ///
 /// [`Model::frozen`] is a copy that stays as it is while the original is trained; it costs memory only once
-/// the original takes its first step.
+/// the original takes its first step. A model with an [`Adapter`] trains the adapter alone; its decoder is shared by
+/// all copies for good.
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
 
 struct Inner {
     config: Config,
     tokenizer: Arc<Tokenizer>,
+    /// Folder or name that the decoder came from.
+    source: Option<String>,
+    /// What is trained: the decoder, or its adapter alone.
     weights: RwLock<Arc<Weights>>,
+    adapter: Option<Arc<Adapter>>,
     version: AtomicU64,
-    differentiated: AtomicBool,
+    alive: AtomicBool,
     /// Rotary angles of the positions met so far: of the model's layers, and of its local ones.
     rotations: Mutex<[Arc<ops::attention::Rotation>; 2]>,
 }
@@ -54,14 +64,38 @@ struct Inner {
 impl Model {
     /// A model of the given parts.
     pub fn new(config: Config, weights: Weights, tokenizer: Arc<Tokenizer>) -> Self {
+        Self::of(config, tokenizer, None, Arc::new(weights), None)
+    }
+
+    fn of(
+        config: Config,
+        tokenizer: Arc<Tokenizer>,
+        source: Option<String>,
+        weights: Arc<Weights>,
+        adapter: Option<Arc<Adapter>>,
+    ) -> Self {
         Self(Arc::new(Inner {
             config,
             tokenizer,
-            weights: RwLock::new(Arc::new(weights)),
+            source,
+            weights: RwLock::new(weights),
+            adapter,
             version: AtomicU64::new(0),
-            differentiated: AtomicBool::new(false),
+            alive: AtomicBool::new(false),
             rotations: Mutex::default(),
         }))
+    }
+
+    /// This model, told where its decoder came from.
+    fn with_source(self, source: String) -> Self {
+        let Inner { config, tokenizer, .. } = &*self.0;
+        Self::of(config.clone(), tokenizer.clone(), Some(source), self.weights(), self.adapter().cloned())
+    }
+
+    /// A model of the same architecture, tokenizer and source with other weights.
+    fn with(&self, weights: Arc<Weights>, adapter: Option<Arc<Adapter>>) -> Self {
+        let Inner { config, tokenizer, source, .. } = &*self.0;
+        Self::of(config.clone(), tokenizer.clone(), source.clone(), weights, adapter)
     }
 
     /// The architecture.
@@ -74,9 +108,30 @@ impl Model {
         &self.0.tokenizer
     }
 
-    /// The weights as they are now.
+    /// Folder or name that the decoder came from, if any.
+    pub fn source(&self) -> Option<&str> {
+        self.0.source.as_deref()
+    }
+
+    /// The adapter, if the model has one.
+    pub fn adapter(&self) -> Option<&Arc<Adapter>> {
+        self.0.adapter.as_ref()
+    }
+
+    /// The weights that are trained, as they are now: those of the decoder or, where the model has an adapter, of the
+    /// adapter alone.
     pub fn weights(&self) -> Arc<Weights> {
         self.0.weights.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// All weights that the model computes with, as they are now.
+    pub(crate) fn parts(&self) -> Parts {
+        match self.adapter() {
+            None => Parts { decoder: self.weights(), adapter: None },
+            Some(adapter) => {
+                Parts { decoder: adapter.base().clone(), adapter: Some((adapter.clone(), self.weights())) }
+            }
+        }
     }
 
     /// A hash of the architecture and every weight, the same on every machine; what a cache of log-probs is
@@ -88,7 +143,11 @@ impl Model {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.config().computation().as_bytes());
         let mut bytes = [0; 4 << 10];
-        for parameter in self.weights().parameters() {
+        let parts = self.parts();
+        if let Some((adapter, _)) = &parts.adapter {
+            hasher.update(&adapter.scale().to_le_bytes());
+        }
+        for parameter in parts.parameters() {
             hasher.update(parameter.name.as_bytes());
             for block in values::values::<f32>(&parameter.tensor)?.chunks(bytes.len() / 4) {
                 let bytes = &mut bytes[..4 * block.len()];
@@ -104,21 +163,27 @@ impl Model {
         self.0.version.load(Ordering::Acquire)
     }
 
-    /// Set once a backward has reached every tensor.
-    pub(crate) fn differentiated(&self) -> &AtomicBool {
-        &self.0.differentiated
+    /// True once a backward has reached every tensor that is trained.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.0.alive.load(Ordering::Acquire)
     }
 
-    /// A copy that keeps the present weights.
+    pub(crate) fn set_alive(&self) {
+        self.0.alive.store(true, Ordering::Release);
+    }
+
+    /// A copy that keeps the present weights. While every B of an adapter is zero, as in a fresh one, that is the
+    /// model without it.
     pub fn frozen(&self) -> Self {
-        Self(Arc::new(Inner {
-            config: self.config().clone(),
-            tokenizer: self.tokenizer().clone(),
-            weights: RwLock::new(self.weights()),
-            version: AtomicU64::new(0),
-            differentiated: AtomicBool::new(false),
-            rotations: Mutex::default(),
-        }))
+        match self.adapter() {
+            Some(adapter) if adapter.is_idle(&self.weights()) => self.base(),
+            adapter => self.with(self.weights(), adapter.cloned()),
+        }
+    }
+
+    /// A copy without the adapter.
+    pub fn base(&self) -> Self {
+        self.with(self.parts().decoder, None)
     }
 
     /// True if both share the same weights, so that training one changes the other.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::Config;
+use super::lora::LowRank;
 use super::ops::attention::Attention;
 use super::ops::cache::Cache;
 use super::ops::gemm::{Into, Threads, View, ViewMut, gemm};
@@ -16,7 +17,7 @@ use super::ops::norm::Heads;
 use super::ops::{glu, head, norm};
 use super::tape::{Act, Axis, Matrix, Tape};
 use super::values::{tensor, values};
-use super::weights::Weights;
+use super::weights::Parts;
 use crate::error::Result;
 
 /// How rows see each other.
@@ -39,7 +40,7 @@ impl Mode<'_> {
 
 /// One forward pass.
 pub(crate) struct Pass<'a> {
-    weights: &'a Weights,
+    parts: &'a Parts,
     eps: f32,
     norm_offset: f32,
     mode: Mode<'a>,
@@ -49,10 +50,10 @@ pub(crate) struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// A pass over `weights`; with `record` it can be run backward.
-    pub(crate) fn new(weights: &'a Weights, config: &Config, mode: Mode<'a>, record: bool) -> Self {
+    /// A pass over `parts`; with `record` it can be run backward.
+    pub(crate) fn new(parts: &'a Parts, config: &Config, mode: Mode<'a>, record: bool) -> Self {
         Self {
-            weights,
+            parts,
             eps: config.norm_eps as f32,
             norm_offset: config.family.norm_offset(),
             logit_cap: config.logit_cap.map(|cap| cap as f32),
@@ -74,7 +75,7 @@ impl<'a> Pass<'a> {
     }
 
     fn parameter(&self, index: usize) -> Tensor {
-        self.weights.parameters()[index].tensor.clone()
+        self.parts.decoder.parameters()[index].tensor.clone()
     }
 
     /// What a norm multiplies by.
@@ -84,15 +85,23 @@ impl<'a> Pass<'a> {
         Ok(weight)
     }
 
+    /// True if the decoder itself is trained, not an adapter of it.
+    fn trains_decoder(&self) -> bool {
+        self.parts.adapter.is_none()
+    }
+
+    /// The output of an operation, which is kept on the tape where it `trains` something or its input depends on
+    /// something that is trained.
     fn node(
         &mut self,
         input: &Act,
         output: Tensor,
-        backward: impl Fn(&Tensor, &mut dyn super::tape::Sink) -> Result<Tensor> + Send + Sync + 'static,
+        trains: bool,
+        backward: impl Fn(&Tensor, &mut dyn super::tape::Sink) -> Result<Option<Tensor>> + Send + Sync + 'static,
     ) -> Act {
         match &mut self.tape {
-            Some(tape) => tape.op(input, output, Box::new(backward)),
-            None => Tape::new().leaf(output),
+            Some(tape) if trains || !input.is_constant() => tape.op(input, output, Box::new(backward)),
+            _ => Act::constant(output),
         }
     }
 
@@ -106,9 +115,10 @@ impl<'a> Pass<'a> {
             row.copy_from_slice(&w[token as usize * width..][..width]);
         }
         let x = tensor(x, (tokens.len(), width))?;
+        let trains = self.trains_decoder();
         Ok(match &mut self.tape {
-            Some(tape) => tape.leaf(x),
-            None => Tape::new().leaf(x),
+            Some(tape) if trains => tape.leaf(x),
+            _ => Act::constant(x),
         })
     }
 
@@ -118,7 +128,7 @@ impl<'a> Pass<'a> {
         let times = move |x: &Tensor| {
             tensor(values::<f32>(x)?.iter().map(|x| c * x).collect::<Vec<f32>>(), shape.clone())
         };
-        Ok(self.node(x, times(&x.tensor)?, move |dy, _| times(dy)))
+        Ok(self.node(x, times(&x.tensor)?, false, move |dy, _| times(dy).map(Some)))
     }
 
     /// a + b.
@@ -126,7 +136,7 @@ impl<'a> Pass<'a> {
         let sum = tensor(norm::add(&values(&a.tensor)?, &values(&b.tensor)?), a.tensor.shape())?;
         Ok(match &mut self.tape {
             Some(tape) => tape.add(a, b, sum),
-            None => Tape::new().leaf(sum),
+            None => Act::constant(sum),
         })
     }
 
@@ -160,52 +170,74 @@ impl<'a> Pass<'a> {
             let r = norm::forward(&mut y, &weight, self.eps, heads);
             saved.push((parameter, heads, weight, r));
         }
-        Ok(self.node(x, tensor(y, &shape)?, move |dy, sink| {
+        let trains = self.trains_decoder();
+        Ok(self.node(x, tensor(y, &shape)?, trains, move |dy, sink| {
             let x = values::<f32>(&input)?;
             let mut dx = values::<f32>(dy)?.to_vec();
             for (parameter, heads, weight, r) in &saved {
-                sink.sums(*parameter, &norm::weight_sums(&dx, &x, r, *heads, sink.segments(axis)));
+                if trains {
+                    sink.sums(*parameter, &norm::weight_sums(&dx, &x, r, *heads, sink.segments(axis)));
+                }
                 norm::backward(&mut dx, &x, r, weight, *heads);
             }
-            tensor(dx, &shape)
+            tensor(dx, &shape).map(Some)
         }))
     }
 
-    /// [x W₁ᵀ | x W₂ᵀ | …], [T, Σ out].
+    /// [x W₁ᵀ | x W₂ᵀ | …], [T, Σ out], each with its adapter, if any.
     pub(crate) fn linear(&mut self, x: &Act, parameters: &[usize]) -> Result<Act> {
         let (rows, width) = x.tensor.dims2()?;
-        let input = x.tensor.clone();
         let weights: Vec<Tensor> = parameters.iter().map(|&p| self.parameter(p)).collect();
         let outs = weights.iter().map(|w| Ok(w.dim(0)?)).collect::<Result<Vec<usize>>>()?;
         let total: usize = outs.iter().sum();
         let mut y = vec![0f32; rows * total];
+        let mut low = Vec::with_capacity(parameters.len());
         {
-            let x = values::<f32>(&input)?;
+            let x = values::<f32>(&x.tensor)?;
+            let x = View::new(&x, rows, width);
             let mut at = 0;
-            for (weight, &out) in weights.iter().zip(&outs) {
+            for ((weight, &out), &parameter) in weights.iter().zip(&outs).zip(parameters) {
                 let w = values::<f32>(weight)?;
-                let dst = ViewMut::strided(&mut y[at..], rows, out, total);
-                let (a, b) = (View::new(&x, rows, width), View::new(&w, out, width).t());
-                gemm(dst, Into::Overwrite, 1.0, a, b, Threads::All);
+                let y = &mut y[at..];
+                let dst = ViewMut::strided(y, rows, out, total);
+                gemm(dst, Into::Overwrite, 1.0, x, View::new(&w, out, width).t(), Threads::All);
+                let add = |low: LowRank| low.forward(x, ViewMut::strided(y, rows, out, total), rows);
+                low.push(LowRank::of(self.parts, parameter).map(add).transpose()?);
                 at += out;
             }
         }
+        let decoder = self.trains_decoder();
+        let trains = decoder || low.iter().any(Option::is_some);
+        // a frozen product needs its input for nothing
+        let input = trains.then(|| x.tensor.clone());
+        let wanted = !x.is_constant();
         let parameters = parameters.to_vec();
-        Ok(self.node(x, tensor(y, (rows, total))?, move |dy, sink| {
-            let (x, dy) = (values::<f32>(&input)?, values::<f32>(dy)?);
-            let mut dx = vec![0f32; rows * width];
+        Ok(self.node(x, tensor(y, (rows, total))?, trains, move |dy, sink| {
+            let dy = values::<f32>(dy)?;
+            let x = input.as_ref().map(values::<f32>).transpose()?;
+            let x = x.as_ref().map(|x| View::new(x, rows, width));
+            let mut dx = vec![0f32; if wanted { rows * width } else { 0 }];
             let mut at = 0;
-            for ((weight, &out), &parameter) in weights.iter().zip(&outs).zip(&parameters) {
-                let w = values::<f32>(weight)?;
+            for (i, (weight, &out)) in weights.iter().zip(&outs).enumerate() {
                 let dy = View::strided(&dy[at..], rows, out, total);
-                let into = if at == 0 { Into::Overwrite } else { Into::Add };
-                let dst = ViewMut::new(&mut dx, rows, width);
-                gemm(dst, into, 1.0, dy, View::new(&w, out, width), Threads::All);
-                let x = Matrix(View::new(&x, rows, width));
-                sink.product(parameter, 0, Matrix(dy), x, Axis::Tokens);
+                if wanted {
+                    let w = values::<f32>(weight)?;
+                    let into = if at == 0 { Into::Overwrite } else { Into::Add };
+                    let dst = ViewMut::new(&mut dx, rows, width);
+                    gemm(dst, into, 1.0, dy, View::new(&w, out, width), Threads::All);
+                }
+                match (&low[i], x) {
+                    (Some(low), Some(x)) => {
+                        low.backward(x, dy, wanted.then(|| ViewMut::new(&mut dx, rows, width)), sink)?;
+                    }
+                    (None, Some(x)) if decoder => {
+                        sink.product(parameters[i], 0, Matrix(dy), Matrix(x), Axis::Tokens);
+                    }
+                    _ => {}
+                }
                 at += out;
             }
-            tensor(dx, (rows, width))
+            wanted.then(|| tensor(dx, (rows, width))).transpose()
         }))
     }
 
@@ -215,8 +247,8 @@ impl<'a> Pass<'a> {
         let width = both / 2;
         let input = x.tensor.clone();
         let y = glu::forward(activation, &values(&input)?, width);
-        Ok(self.node(x, tensor(y, (rows, width))?, move |dy, _| {
-            tensor(glu::backward(activation, &values(&input)?, &values(dy)?, width), (rows, both))
+        Ok(self.node(x, tensor(y, (rows, width))?, false, move |dy, _| {
+            tensor(glu::backward(activation, &values(&input)?, &values(dy)?, width), (rows, both)).map(Some)
         }))
     }
 
@@ -250,7 +282,7 @@ impl<'a> Pass<'a> {
                     cache[layer].push(heads, &sight.rotation, position, row);
                     cache[layer].attend(heads, sight, position, row, out);
                 });
-                return Ok(Tape::new().leaf(tensor(out, (rows, width))?));
+                return Ok(Act::constant(tensor(out, (rows, width))?));
             }
         };
         let (y, lse) = attention.forward(x);
@@ -259,9 +291,9 @@ impl<'a> Pass<'a> {
         let y = tensor(y, (rows, width))?;
         let output = y.clone();
         let lse = Arc::new(lse);
-        Ok(self.node(qkv, y, move |dy, _| {
+        Ok(self.node(qkv, y, false, move |dy, _| {
             let (x, y) = (values::<f32>(&input)?, values::<f32>(&output)?);
-            tensor(attention.backward(&x, &y, &lse, &values(dy)?), (rows, stride))
+            tensor(attention.backward(&x, &y, &lse, &values(dy)?), (rows, stride)).map(Some)
         }))
     }
 
@@ -276,14 +308,14 @@ impl<'a> Pass<'a> {
             }
         }
         let indices = rows.to_vec();
-        Ok(self.node(x, tensor(y, (rows.len(), width))?, move |dy, _| {
+        Ok(self.node(x, tensor(y, (rows.len(), width))?, false, move |dy, _| {
             let dy = values::<f32>(dy)?;
             let mut dx = vec![0f32; total * width];
             for (dy, &row) in dy.chunks_exact(width).zip(&indices) {
                 let dx = &mut dx[row as usize * width..][..width];
                 dx.iter_mut().zip(dy).for_each(|(x, y)| *x += y);
             }
-            tensor(dx, (total, width))
+            tensor(dx, (total, width)).map(Some)
         }))
     }
 
@@ -296,15 +328,18 @@ impl<'a> Pass<'a> {
             let head = Head { weight: &values(&weight)?, width, cap };
             head::forward(&values(&input)?, head, &targets)
         };
-        Ok(self.node(x, tensor(log_probs, rows)?, move |seeds, sink| {
+        let trains = self.trains_decoder();
+        Ok(self.node(x, tensor(log_probs, rows)?, trains, move |seeds, sink| {
             let x = values::<f32>(&input)?;
             let rows_of_x = Matrix(View::new(&x, rows, width));
             let block = |first: usize, g: View| {
-                sink.product(parameter, first, Matrix(g), rows_of_x, Axis::Scored);
+                if trains {
+                    sink.product(parameter, first, Matrix(g), rows_of_x, Axis::Scored);
+                }
             };
             let head = Head { weight: &values(&weight)?, width, cap };
             let dx = head::backward(&x, head, &targets, &lse, &values(seeds)?, block);
-            tensor(dx, (rows, width))
+            tensor(dx, (rows, width)).map(Some)
         }))
     }
 

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use safetensors::SafeTensorError;
 use serde_json::Value;
 
-use super::{Config, Model, Weights};
+use super::{Config, Model, peft};
 use crate::error::{Error, Result, io_error};
 
 /// How weights are written.
@@ -39,7 +39,7 @@ impl Precision {
 
 impl Model {
     /// Writes config.json, model.safetensors and the files that the tokenizer came with, generation_config.json
-    /// among them. All of them are written under a temporary name and renamed: a new folder appears
+    /// among them; of a model with an adapter, the PEFT folder of the adapter alone. All of them are written under a temporary name and renamed: a new folder appears
     /// whole, and in an existing one every file is either the old or the new.
     ///
     /// # Errors
@@ -64,16 +64,16 @@ impl Model {
 
     fn write(&self, dir: &Path, precision: Precision) -> Result<()> {
         std::fs::create_dir_all(dir).map_err(|e| io_error(&e, "make the folder", dir))?;
+        if let Some(adapter) = self.adapter() {
+            return peft::write(adapter, &self.weights(), self.source(), dir, precision);
+        }
         let config = dir.join("config.json");
         let json = config_json(self.config(), precision);
         std::fs::write(&config, format!("{json:#}\n")).map_err(|e| io_error(&e, "write", &config))?;
         self.tokenizer().save(dir)?;
-        let weights = dir.join("model.safetensors");
-        write_weights(&self.weights(), &weights, precision)?;
-        // safetensors makes its file readable by the owner only; the others have the user's own mode
-        std::fs::metadata(&config)
-            .and_then(|metadata| std::fs::set_permissions(&weights, metadata.permissions()))
-            .map_err(|e| io_error(&e, "set the permissions", &weights))
+        let weights = self.weights();
+        let named = weights.parameters().iter().map(|p| (p.name.clone(), &p.tensor));
+        write_tensors(named, &dir.join("model.safetensors"), precision, &config)
     }
 }
 
@@ -87,18 +87,26 @@ fn config_json(config: &Config, precision: Precision) -> Value {
     json
 }
 
-fn write_weights(weights: &Weights, path: &Path, precision: Precision) -> Result<()> {
-    let tensors = weights
-        .parameters()
-        .iter()
-        .map(|p| Ok((p.name.as_str(), p.tensor.to_dtype(precision.dtype())?)))
+/// Writes a safetensors file with the permissions of the file `beside` it.
+pub(super) fn write_tensors<'a>(
+    named: impl Iterator<Item = (String, &'a Tensor)>,
+    path: &Path,
+    precision: Precision,
+    beside: &Path,
+) -> Result<()> {
+    let tensors = named
+        .map(|(name, tensor)| Ok((name, tensor.to_dtype(precision.dtype())?)))
         .collect::<Result<Vec<_>>>()?;
     // transformers asks for the format
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| match e {
         SafeTensorError::IoError(e) => io_error(&e, "write", path),
         other => Error::internal(format!("cannot write weights: {other}")).in_file(path),
-    })
+    })?;
+    // safetensors makes its file readable by the owner only; the others have the user's own mode
+    std::fs::metadata(beside)
+        .and_then(|metadata| std::fs::set_permissions(path, metadata.permissions()))
+        .map_err(|e| io_error(&e, "set the permissions", path))
 }
 
 fn publish(temporary: &Path, dir: &Path) -> Result<()> {

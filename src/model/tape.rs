@@ -43,65 +43,86 @@ pub trait Sink {
 #[derive(Clone, Copy)]
 pub struct Matrix<'a>(pub(crate) View<'a>);
 
-/// The gradient of an operation's input from that of its output; parameter gradients go to the sink.
-pub(crate) type Backward = Box<dyn Fn(&Tensor, &mut dyn Sink) -> Result<Tensor> + Send + Sync>;
+/// The gradient of an operation's input from that of its output, where one is wanted; parameter gradients go to
+/// the sink.
+pub(crate) type Backward = Box<dyn Fn(&Tensor, &mut dyn Sink) -> Result<Option<Tensor>> + Send + Sync>;
 
-/// An activation and its place on the tape.
+/// An activation and its place on the tape, if it depends on something that is trained.
 #[derive(Clone)]
 pub(crate) struct Act {
     pub(crate) tensor: Tensor,
-    id: usize,
+    id: Option<usize>,
+}
+
+impl Act {
+    /// An activation that nothing is learnt from.
+    pub(crate) fn constant(tensor: Tensor) -> Self {
+        Self { tensor, id: None }
+    }
+
+    /// True for one that nothing is learnt from.
+    pub(crate) fn is_constant(&self) -> bool {
+        self.id.is_none()
+    }
 }
 
 enum Step {
-    Op { input: usize, output: usize, backward: Backward },
-    Add { a: usize, b: usize, output: usize },
+    Op { input: Option<usize>, output: usize, backward: Backward },
+    Add { a: Option<usize>, b: Option<usize>, output: usize },
 }
 
 /// The operations of one forward pass.
 pub(crate) struct Tape {
     steps: Vec<Step>,
     nodes: usize,
+    leaf: Option<usize>,
 }
 
 impl Tape {
     pub(crate) fn new() -> Self {
-        Self { steps: Vec::new(), nodes: 0 }
+        Self { steps: Vec::new(), nodes: 0, leaf: None }
     }
 
-    /// An input, node 0.
+    /// An input whose gradient is wanted.
     pub(crate) fn leaf(&mut self, tensor: Tensor) -> Act {
-        self.node(tensor)
+        let id = self.node();
+        self.leaf = Some(id);
+        Act { tensor, id: Some(id) }
     }
 
-    fn node(&mut self, tensor: Tensor) -> Act {
+    fn node(&mut self) -> usize {
         self.nodes += 1;
-        Act { tensor, id: self.nodes - 1 }
+        self.nodes - 1
     }
 
-    pub(crate) fn op(&mut self, input: &Act, output: Tensor, backward: Backward) -> Act {
-        let output = self.node(output);
-        self.steps.push(Step::Op { input: input.id, output: output.id, backward });
-        output
+    pub(crate) fn op(&mut self, input: &Act, tensor: Tensor, backward: Backward) -> Act {
+        let output = self.node();
+        self.steps.push(Step::Op { input: input.id, output, backward });
+        Act { tensor, id: Some(output) }
     }
 
     pub(crate) fn add(&mut self, a: &Act, b: &Act, sum: Tensor) -> Act {
-        let output = self.node(sum);
-        self.steps.push(Step::Add { a: a.id, b: b.id, output: output.id });
-        output
+        if a.is_constant() && b.is_constant() {
+            return Act::constant(sum);
+        }
+        let output = self.node();
+        self.steps.push(Step::Add { a: a.id, b: b.id, output });
+        Act { tensor: sum, id: Some(output) }
     }
 
-    /// The gradient of node 0 for `seed` at `output`. With `keep` the tape can be run again; without, each
-    /// operation frees what it saved.
+    /// The gradient of the leaf, if there is one, for `seed` at `output`. With `keep` the tape can be run again;
+    /// without, each operation frees what it saved.
     pub(crate) fn backward(
         &mut self,
         output: &Act,
         seed: Tensor,
         sink: &mut dyn Sink,
         keep: bool,
-    ) -> Result<Tensor> {
+    ) -> Result<Option<Tensor>> {
         let mut gradients: Vec<Option<Tensor>> = vec![None; self.nodes];
-        gradients[output.id] = Some(seed);
+        if let Some(output) = output.id {
+            gradients[output] = Some(seed);
+        }
         if keep {
             for step in self.steps.iter().rev() {
                 Self::back(step, &mut gradients, sink)?;
@@ -111,7 +132,9 @@ impl Tape {
                 Self::back(&step, &mut gradients, sink)?;
             }
         }
-        gradients[0].take().ok_or_else(|| Error::internal("the tape's input was not reached"))
+        let Some(leaf) = self.leaf else { return Ok(None) };
+        let reached = gradients[leaf].take();
+        reached.map(Some).ok_or_else(|| Error::internal("the tape's input was not reached"))
     }
 
     fn back(step: &Step, gradients: &mut [Option<Tensor>], sink: &mut dyn Sink) -> Result<()> {
@@ -120,19 +143,20 @@ impl Tape {
                 let Some(dy) = gradients[*output].take() else { return Ok(()) };
                 let dx = backward(&dy, sink)?;
                 drop(dy);
-                put(&mut gradients[*input], dx)
+                put(gradients, *input, dx)
             }
             Step::Add { a, b, output } => {
                 let Some(dy) = gradients[*output].take() else { return Ok(()) };
-                put(&mut gradients[*a], dy.clone())?;
-                put(&mut gradients[*b], dy)
+                put(gradients, *a, Some(dy.clone()))?;
+                put(gradients, *b, Some(dy))
             }
         }
     }
 }
 
-fn put(slot: &mut Option<Tensor>, gradient: Tensor) -> Result<()> {
-    *slot = Some(match slot.take() {
+fn put(gradients: &mut [Option<Tensor>], node: Option<usize>, gradient: Option<Tensor>) -> Result<()> {
+    let (Some(node), Some(gradient)) = (node, gradient) else { return Ok(()) };
+    gradients[node] = Some(match gradients[node].take() {
         None => gradient,
         Some(present) => {
             let sum = super::ops::norm::add(&values(&present)?, &values(&gradient)?);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 
+use super::Adapter;
 use super::values::values;
 use crate::error::{Error, Place, Result};
 
@@ -77,26 +78,6 @@ impl Weights {
         &self.space
     }
 
-    /// Adds the tensor that a result which is not finite comes from: one with a NaN or an infinity, otherwise the
-    /// one with the largest weight.
-    pub(super) fn blame(&self, error: Error) -> Error {
-        let mut heaviest = (0f32, "");
-        for Parameter { name, tensor } in &self.parameters {
-            let Ok(values) = values::<f32>(tensor) else { continue };
-            if values.iter().any(|x| !x.is_finite()) {
-                return error
-                    .at(Place::Tensor(name.clone()))
-                    .help("this weight holds a NaN or an infinity: go back to an earlier checkpoint");
-            }
-            heaviest = values.iter().fold(heaviest, |a, x| if x.abs() > a.0 { (x.abs(), name) } else { a });
-        }
-        error.at(Place::Tensor(heaviest.1.to_owned())).help(format!(
-            "the weights are finite, up to `{:e}` in this tensor, the activations are not: go back to an earlier \
-             checkpoint and lower the learning rate",
-            heaviest.0
-        ))
-    }
-
     /// Weights of the same values in memory of their own: cloning a tensor would share what
     /// [`Weights::change`] writes to.
     ///
@@ -117,6 +98,43 @@ impl Weights {
         let op = InPlace(std::cell::RefCell::new((Some(change), Ok(()))));
         parameter.tensor.inplace_op1(&op)?;
         op.0.into_inner().1
+    }
+}
+
+/// All weights that a model computes with.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    /// The decoder's, in the order of its layout.
+    pub(crate) decoder: Arc<Weights>,
+    /// The adapter's, which are then the only ones that are trained.
+    pub(crate) adapter: Option<(Arc<Adapter>, Arc<Weights>)>,
+}
+
+impl Parts {
+    /// The parameters of the decoder, then those of the adapter.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+        let adapter = self.adapter.iter().flat_map(|(_, weights)| weights.parameters());
+        self.decoder.parameters().iter().chain(adapter)
+    }
+
+    /// Adds the tensor that a result which is not finite comes from: one with a NaN or an infinity, otherwise the
+    /// one with the largest weight.
+    pub(super) fn blame(&self, error: Error) -> Error {
+        let mut heaviest = (0f32, "");
+        for Parameter { name, tensor } in self.parameters() {
+            let Ok(values) = values::<f32>(tensor) else { continue };
+            if values.iter().any(|x| !x.is_finite()) {
+                return error
+                    .at(Place::Tensor(name.clone()))
+                    .help("this weight holds a NaN or an infinity: go back to an earlier checkpoint");
+            }
+            heaviest = values.iter().fold(heaviest, |a, x| if x.abs() > a.0 { (x.abs(), name) } else { a });
+        }
+        error.at(Place::Tensor(heaviest.1.to_owned())).help(format!(
+            "the weights are finite, up to `{:e}` in this tensor, the activations are not: go back to an earlier \
+             checkpoint and lower the learning rate",
+            heaviest.0
+        ))
     }
 }
 

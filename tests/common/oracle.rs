@@ -5,34 +5,51 @@ use candle_core::{D, DType, Device, Result, Tensor, Var};
 use raco::data::Batch;
 use raco::model::{Family, Layout, Model, Rope};
 
-/// A model whose parameters are autograd variables.
+/// A model whose trained parameters are autograd variables.
 pub struct Oracle {
     model: Model,
     layout: Layout,
     dtype: DType,
     pub parameters: Vec<Var>,
+    decoder: Vec<Tensor>,
+    /// Where the A of a decoder's parameter stands among the trained ones; B follows.
+    adapted: Vec<Option<usize>>,
 }
 
 impl Oracle {
     pub fn new(model: &Model, dtype: DType) -> Self {
         let weights = model.weights();
         let variable = |t: &Tensor| Var::from_tensor(&t.to_dtype(dtype).unwrap().copy().unwrap()).unwrap();
-        let parameters = weights.parameters().iter().map(|p| variable(&p.tensor)).collect();
-        Self { model: model.clone(), layout: Layout::new(model.config()), dtype, parameters }
+        let parameters: Vec<Var> = weights.parameters().iter().map(|p| variable(&p.tensor)).collect();
+        let base = model.base().weights();
+        let decoder = match model.adapter() {
+            None => parameters.iter().map(|v| v.as_tensor().clone()).collect(),
+            Some(_) => base.parameters().iter().map(|p| p.tensor.to_dtype(dtype).unwrap()).collect(),
+        };
+        let place = |name: &String| {
+            let a = name.replace(".weight", ".lora_A.weight");
+            weights.space().names.iter().position(|name| *name == a)
+        };
+        let adapted = base.space().names.iter().map(place).collect();
+        let layout = Layout::new(model.config());
+        Self { model: model.clone(), layout, dtype, parameters, decoder, adapted }
     }
 
     fn norm(&self, x: &Tensor, parameter: usize) -> Result<Tensor> {
         let mean = x.sqr()?.mean_keepdim(D::Minus1)?;
         let root = (mean + self.model.config().norm_eps)?.sqrt()?;
         let weight = match self.model.config().family {
-            Family::Gemma3 => (self.parameters[parameter].as_tensor() + 1.0)?,
-            _ => self.parameters[parameter].as_tensor().clone(),
+            Family::Gemma3 => (&self.decoder[parameter] + 1.0)?,
+            _ => self.decoder[parameter].clone(),
         };
         x.broadcast_div(&root)?.broadcast_mul(&weight)
     }
 
     fn linear(&self, x: &Tensor, parameter: usize) -> Result<Tensor> {
-        x.matmul(&self.parameters[parameter].t()?)
+        let y = x.matmul(&self.decoder[parameter].t()?)?;
+        let Some(a) = self.adapted[parameter] else { return Ok(y) };
+        let scale = self.model.adapter().unwrap().lora().scale();
+        y + (x.matmul(&self.parameters[a].t()?)?.matmul(&self.parameters[a + 1].t()?)? * scale)?
     }
 
     /// log π of every response token of a batch, chosen before rejected, [N].
@@ -52,7 +69,7 @@ impl Oracle {
             .flat_map(|(ids, _)| ids.iter().copied().chain(std::iter::repeat_n(0, t - ids.len())))
             .collect();
         let tokens = Tensor::from_vec(padded, n * t, &Device::Cpu)?;
-        let mut x = self.parameters[self.layout.embed].index_select(&tokens, 0)?;
+        let mut x = self.decoder[self.layout.embed].index_select(&tokens, 0)?;
 
         if config.family == Family::Gemma3 {
             x = (x * (config.hidden as f64).sqrt())?;

@@ -13,7 +13,7 @@ use crate::common::random::{config, model, ragged, rng};
 
 /// The shapes of loss that need one, two and m activation backwards.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+pub enum Kind {
     /// -mean log σ(β s Δ): of the difference of two responses.
     Difference,
     /// Chosen and rejected weighted apart, each objective in its own way.
@@ -23,7 +23,7 @@ enum Kind {
 }
 
 /// m losses of the token log-probs [N] whose responses end at `ends`.
-fn losses(kind: Kind, tokens: &Tensor, lengths: &[usize], m: usize, seed: u64) -> Result<Vec<Tensor>> {
+pub fn losses(kind: Kind, tokens: &Tensor, lengths: &[usize], m: usize, seed: u64) -> Result<Vec<Tensor>> {
     let mut rng = rng(seed);
     let pairs = lengths.len() / 2;
     let slots: Vec<u32> = lengths.iter().enumerate().flat_map(|(r, &n)| vec![r as u32; n]).collect();
@@ -52,11 +52,11 @@ fn losses(kind: Kind, tokens: &Tensor, lengths: &[usize], m: usize, seed: u64) -
         .collect()
 }
 
-fn lengths(batch: &Batch) -> Vec<usize> {
+pub fn lengths(batch: &Batch) -> Vec<usize> {
     batch.examples.iter().flat_map(|e| e.responses.iter().map(|r| r.ids.len())).collect()
 }
 
-fn rows(model: &Model, batch: &Batch, kind: Kind, m: usize, tape: usize) -> (Vec<Vec<f64>>, usize) {
+pub fn rows(model: &Model, batch: &Batch, kind: Kind, m: usize, tape: usize) -> (Vec<Vec<f64>>, usize) {
     let log_probs = LogProbs::new(model, batch, tape).unwrap();
     let losses = losses(kind, log_probs.tokens(), &lengths(batch), m, 5).unwrap();
     let names = Arc::new((0..m).map(|i| format!("o{i}")).collect());
@@ -66,7 +66,7 @@ fn rows(model: &Model, batch: &Batch, kind: Kind, m: usize, tape: usize) -> (Vec
 }
 
 /// ‖a - b‖ / ‖b‖.
-fn relative(a: &[f64], b: &[f64]) -> f64 {
+pub fn relative(a: &[f64], b: &[f64]) -> f64 {
     let (mut e, mut d) = (0.0, 0.0);
     for (a, b) in a.iter().zip(b) {
         e += (a - b) * (a - b);

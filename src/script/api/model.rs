@@ -8,19 +8,32 @@ use rhai::{Array, Dynamic, Engine, Map};
 
 use crate::data::{Prompt, Template, Tokenizer};
 use crate::error::{Error, Result};
-use crate::model::{Model, Precision, Sampling};
+use crate::model::{Lora, Model, Precision, Sampling, Targets, Weights};
 
 use super::super::session::Session;
-use super::super::value::{Answer, Opts, count, show, strings, to_json, unknown};
+use super::super::value::{Answer, Opts, count, from_json, show, strings, to_json, unknown};
 
 pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_type_with_name::<Model>("Model");
     let shared = session.clone();
-    engine.register_fn("load_model", move |path: &str| -> Answer<Model> {
+    let load = move |path: &str, options: Map| -> Answer<Model> {
+        let mut options = Opts::new("load_model", options);
+        let adapter = options.text("adapter")?;
+        options.finish()?;
         let model = Model::load(Path::new(path))?;
         shared.note_input(path, model.fingerprint()?);
+        let Some(adapter) = adapter else { return Ok(model) };
+        let model = model.load_adapter(Path::new(&adapter))?;
+        shared.note_input(&adapter, model.fingerprint()?);
         Ok(model)
-    });
+    };
+    let plain = load.clone();
+    engine.register_fn("load_model", move |path: &str| plain(path, Map::new()));
+    engine.register_fn("load_model", load);
+    engine.register_fn("lora", |model: &mut Model| adapt(model, Map::new()));
+    engine.register_fn("lora", adapt);
+    engine.register_fn("base", |model: &mut Model| model.base());
+    engine.register_fn("merged", |model: &mut Model| -> Answer<Model> { Ok(model.merged()?) });
     engine.register_fn("init_model", |config: Map, tokenizer: SharedTokenizer, seed: i64| -> Answer<Model> {
         Ok(Model::init(to_json(&config.into())?, tokenizer.0, count(seed, "the seed")? as u64)?)
     });
@@ -32,6 +45,10 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_get("context", |model: &mut Model| model.config().context as i64);
     engine.register_get("vocab", |model: &mut Model| model.config().vocab as i64);
     engine.register_get("tokenizer", |model: &mut Model| SharedTokenizer(model.tokenizer().clone()));
+    engine.register_get("adapter", |model: &mut Model| -> Answer<Dynamic> {
+        let Some(adapter) = model.adapter() else { return Ok(Dynamic::UNIT) };
+        Ok(from_json(&adapter.describe())?)
+    });
     engine.register_get("tensors", |model: &mut Model| -> Array {
         model.weights().space().names.iter().map(|name| name.into()).collect()
     });
@@ -103,11 +120,47 @@ impl std::ops::Deref for SharedTokenizer {
     }
 }
 
-/// `Model(qwen3, 3 layers; 0.30 M parameters, cpu f32)`.
+/// The model with a fresh adapter.
+fn adapt(model: &mut Model, options: Map) -> Answer<Model> {
+    let mut options = Opts::new("lora", options);
+    let rank = options.count("rank")?.unwrap_or(16);
+    let alpha = options.float("alpha")?.unwrap_or(2.0 * rank as f64);
+    let rslora = options.flag("rslora")?.unwrap_or_default();
+    let targets = match options.take("targets") {
+        None => Targets::AllLinear,
+        Some(targets) => match (targets.clone().into_string(), targets.read_lock::<Array>()) {
+            (Ok(pattern), _) => Targets::pattern(&pattern),
+            (_, Some(names)) => Targets::Names(strings(&names, "`targets`")?),
+            _ => {
+                return Err(Error::new(format!(
+                    "`targets` is `{}`, expected names or a pattern",
+                    show(&targets)
+                ))
+                .help("for example `[\"q_proj\", \"v_proj\"]`, or `\"all-linear\"`")
+                .into());
+            }
+        },
+    };
+    let seed = options.seed("seed")?.unwrap_or_default();
+    options.finish()?;
+    Ok(model.with_adapter(Lora { rank, alpha, rslora, targets }, seed)?)
+}
+
+/// `Model(qwen3, 3 layers; 0.30 M parameters, cpu f32)`; with an adapter, what is trained of it.
 fn describe(model: &Model) -> String {
     let config = model.config();
-    let millions = model.weights().space().size() as f64 / 1e6;
-    format!("Model({}, {} layers; {millions:.2} M parameters, cpu f32)", config.family.name(), config.layers)
+    let millions = |weights: &Weights| format!("{:.2} M", weights.space().size() as f64 / 1e6);
+    let size = match model.adapter() {
+        None => format!("{} parameters", millions(&model.weights())),
+        Some(adapter) => format!(
+            "{} parameters frozen, {} trained: rank {} on {} modules",
+            millions(adapter.base()),
+            millions(&model.weights()),
+            adapter.lora().rank,
+            adapter.module_count()
+        ),
+    };
+    format!("Model({}, {} layers; {size}, cpu f32)", config.family.name(), config.layers)
 }
 
 /// One response text a prompt; a prompt is text or an array of chat messages.
