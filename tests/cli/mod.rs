@@ -1,5 +1,6 @@
 //! The program as a user starts it: exact messages, exit codes, Ctrl-C and kill.
 
+mod adapter;
 mod bad_input;
 mod bad_scripts;
 mod errors;

@@ -1,3 +1,4 @@
+mod adapter;
 mod config;
 mod generate;
 mod golden;

@@ -149,13 +149,16 @@ fn adapt(model: &mut Model, options: Map) -> Answer<Model> {
 /// `Model(qwen3, 3 layers; 0.30 M parameters, cpu f32)`; with an adapter, what is trained of it.
 fn describe(model: &Model) -> String {
     let config = model.config();
-    let millions = |weights: &Weights| format!("{:.2} M", weights.space().size() as f64 / 1e6);
+    let count = |weights: &Weights| match weights.space().size() {
+        few if few < 100_000 => few.to_string(),
+        many => format!("{:.2} M", many as f64 / 1e6),
+    };
     let size = match model.adapter() {
-        None => format!("{} parameters", millions(&model.weights())),
+        None => format!("{} parameters", count(&model.weights())),
         Some(adapter) => format!(
             "{} parameters frozen, {} trained: rank {} on {} modules",
-            millions(adapter.base()),
-            millions(&model.weights()),
+            count(adapter.base()),
+            count(&model.weights()),
             adapter.lora().rank,
             adapter.module_count()
         ),
