@@ -4,6 +4,7 @@ mod adapter;
 mod bad_input;
 mod bad_scripts;
 mod errors;
+mod hub;
 mod resume;
 
 use std::path::Path;
