@@ -3,4 +3,5 @@ mod contract;
 mod inspect_step;
 mod losses;
 mod names;
+mod real;
 mod tasks;
