@@ -9,20 +9,25 @@
 //!
 //! Nothing here prints: what the user should be told is returned.
 
+mod axis;
 mod checkpoint;
+mod contour;
 mod facts;
 mod figure;
 mod files;
 mod folder;
+mod grid;
 mod log;
 mod meter;
 mod plot;
 mod row;
 
 pub use checkpoint::Stateful;
+pub use contour::Contours;
 pub use figure::run_figure;
 pub use files::write_whole;
 pub use folder::{Run, RunOptions, Source};
+pub use grid::Grid;
 pub use log::{Log, flatten, read_log};
 pub use meter::{Memory, Meter, memory};
 pub use plot::{Plot, Series, Style};

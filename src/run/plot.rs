@@ -1,12 +1,13 @@
-//! Line and point plots as SVG.
+//! Plots as SVG: lines and points over axes and contours.
 
 use std::path::Path;
 
 use plotters::coord::Shift;
-use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::axis::Axis;
+use super::contour::Contours;
 use super::write_whole;
 use crate::error::{Error, Result};
 
@@ -23,19 +24,22 @@ const PALETTE: [RGBColor; 8] = [
 ];
 const INK: RGBColor = RGBColor(40, 40, 40);
 const FAINT: RGBColor = RGBColor(225, 225, 225);
+const GREY: RGBColor = RGBColor(175, 175, 175);
+const CONTOUR: RGBColor = RGBColor(70, 90, 120);
 /// The drawing library rounds to whole units: drawn this much larger, lines stay smooth.
-const FINE: u32 = 10;
+pub(super) const FINE: u32 = 10;
 /// In fine units.
 const TEXT: u32 = 12 * FINE;
-const LEFT: u32 = 62 * FINE;
-const TITLE: u32 = 26 * FINE;
-const LINE: u32 = 17 * FINE;
+pub(super) const LEFT: u32 = 62 * FINE;
+pub(super) const TITLE: u32 = 26 * FINE;
+pub(super) const LINE: u32 = 17 * FINE;
 const BAR: u32 = 22 * FINE;
 const GAP: u32 = 6 * FINE;
-const MARGIN: u32 = 10 * FINE;
+pub(super) const MARGIN: u32 = 10 * FINE;
 const WIDTH: u32 = 720 * FINE - 2 * MARGIN;
 const STROKE: u32 = 16;
 const HAIR: u32 = 8;
+const BROAD: u32 = 60;
 
 /// How a series is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +53,10 @@ pub enum Style {
     Pale,
     /// A dot a point.
     Points,
+    /// A broad grey line that stands behind the others.
+    Behind,
+    /// An open ring a point, on top of the others.
+    Rings,
 }
 
 /// Points with a name.
@@ -71,8 +79,14 @@ pub struct Plot {
     pub title: String,
     /// Below the horizontal axis.
     pub x_label: String,
+    /// Beside the vertical axis.
+    pub y_label: String,
     /// The series, drawn in order.
     pub series: Vec<Series>,
+    /// Level lines of a function, behind the series.
+    pub contours: Option<Contours>,
+    /// One unit is as long on both axes.
+    pub equal: bool,
     /// Vertical range; that of the points for `None`.
     pub y_range: Option<(f64, f64)>,
     /// A line across at this height.
@@ -89,7 +103,14 @@ impl Plot {
     }
 
     fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
-        self.series.iter().flat_map(|s| &s.points).copied().filter(|(x, y)| x.is_finite() && y.is_finite())
+        let points = self.series.iter().flat_map(|s| &s.points).copied();
+        let corners = self.contours.iter().flat_map(|c| [(c.x.0, c.y.0), (c.x.1, c.y.1)]);
+        points.filter(|(x, y)| x.is_finite() && y.is_finite()).chain(corners)
+    }
+
+    /// Horizontal range of the points, wide enough to tell them apart.
+    pub(super) fn x_range(&self) -> Option<(f64, f64)> {
+        x_range(std::slice::from_ref(self))
     }
 }
 
@@ -98,32 +119,33 @@ impl Plot {
 /// # Errors
 /// No point to draw; a file that cannot be written.
 pub(super) fn save_stack(plots: &[Plot], heights: &[u32], path: &Path) -> Result<()> {
-    let Some((from, to)) = range(plots.iter().flat_map(|p| p.finite().map(|(x, _)| x))) else {
-        return Err(Error::new("nothing to plot: no point has finite coordinates")
-            .in_file(path)
-            .help("give at least one series with numbers"));
-    };
-    let dots = plots.iter().any(|p| p.series.iter().any(|s| s.style == Style::Points));
-    let pad = match to - from {
-        0.0 => 0.5 * to.abs().max(1.0),
-        width if dots => 0.03 * width,
-        _ => 0.0,
-    };
-    let (from, to) = (from - pad, to + pad);
+    let Some((from, to)) = x_range(plots) else { return Err(nothing(path)) };
     let axis = 42 * FINE;
-    let heights: Vec<u32> = plots.iter().zip(heights).map(|(p, h)| h * FINE + head_height(p)).collect();
+    let heads: Vec<Head<'_>> =
+        plots.iter().map(|p| Head::new(&p.title, std::slice::from_ref(p), WIDTH)).collect();
+    let heights: Vec<u32> = heads.iter().zip(heights).map(|(head, h)| h * FINE + head.height()).collect();
     let size = (WIDTH + 2 * MARGIN, heights.iter().sum::<u32>() + axis + 2 * MARGIN);
+    save(size, path, |root| {
+        let mut rest = root.margin(MARGIN, MARGIN, MARGIN, MARGIN);
+        for (i, (plot, (head, height))) in plots.iter().zip(heads.iter().zip(&heights)).enumerate() {
+            let last = i + 1 == plots.len();
+            let (area, below) = rest.split_vertically(height + if last { axis } else { 0 });
+            let (top, body) = area.split_vertically(head.height());
+            head.draw(&top)?;
+            panel(&body, plot, (from, to), if last { axis } else { 8 * FINE })?;
+            rest = below;
+        }
+        Ok(())
+    })
+}
+
+/// Writes what `draw` leaves on a white sheet of `size`, in fine units.
+pub(super) fn save(size: (u32, u32), path: &Path, draw: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<()> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE).map_err(draw_error)?;
-        let mut rest = root.margin(MARGIN, MARGIN, MARGIN, MARGIN);
-        for (i, (plot, height)) in plots.iter().zip(&heights).enumerate() {
-            let last = i + 1 == plots.len();
-            let (area, below) = rest.split_vertically(height + if last { axis } else { 0 });
-            panel(&area, plot, (from, to), if last { axis } else { 8 * FINE })?;
-            rest = below;
-        }
+        draw(&root)?;
         root.present().map_err(draw_error)?;
     }
     let shown = |side: u32| format!("=\"{side}\"");
@@ -133,22 +155,49 @@ pub(super) fn save_stack(plots: &[Plot], heights: &[u32], path: &Path) -> Result
     write_whole(path, svg.as_bytes())
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) fn nothing(path: &Path) -> Error {
+    Error::new("nothing to plot: no point has finite coordinates")
+        .in_file(path)
+        .help("give at least one series with numbers")
+}
 
-fn panel(area: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below: u32) -> Result<()> {
+fn x_range(plots: &[Plot]) -> Option<(f64, f64)> {
+    let (from, to) = range(plots.iter().flat_map(|p| p.finite().map(|(x, _)| x)))?;
+    let dots = plots.iter().any(|p| p.series.iter().any(|s| matches!(s.style, Style::Points | Style::Rings)));
+    let pad = match to - from {
+        0.0 => 0.5 * from.abs().max(1.0),
+        width if dots && plots.iter().all(|p| p.contours.is_none()) => 0.03 * width,
+        _ => 0.0,
+    };
+    Some((from - pad, to + pad))
+}
+
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// One panel over the horizontal range; `below` is the height of its axis.
+pub(super) fn panel(body: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below: u32) -> Result<()> {
     let (low, high) = plot.y_range.or_else(|| range(plot.finite().map(|(_, y)| y))).unwrap_or((0.0, 1.0));
     let pad = match plot.y_range {
         Some(_) => 0.0,
+        None if plot.contours.is_some() => 0.0,
         None if high > low => 0.05 * (high - low),
         None => 0.5 * high.abs().max(1e-300),
     };
-    let (low, high) = (low - pad, high + pad);
-    let (top, body) = area.split_vertically(head_height(plot));
-    head(&top, plot)?;
-    let mut chart = ChartBuilder::on(&body)
+    let (mut x, mut y) = (Axis { from, to }, Axis { from: low - pad, to: high + pad });
+    if plot.equal {
+        let (wide, tall) = body.dim_in_pixel();
+        let unit = |axis: &Axis, pixels: u32| (axis.to - axis.from) / f64::from(pixels.max(1));
+        let (wide, tall) = (wide.saturating_sub(LEFT), tall.saturating_sub(below));
+        let most = unit(&x, wide).max(unit(&y, tall));
+        x.widen(most * f64::from(wide));
+        y.widen(most * f64::from(tall));
+    }
+    let (low, high) = (y.from, y.to);
+    let (wide, tall) = body.dim_in_pixel();
+    let mut chart = ChartBuilder::on(body)
         .set_label_area_size(LabelAreaPosition::Left, LEFT)
         .set_label_area_size(LabelAreaPosition::Bottom, below)
-        .build_cartesian_2d(Axis { from, to }, Axis { from: low, to: high })
+        .build_cartesian_2d(x.clone(), y)
         .map_err(draw_error)?;
     let labels = TextStyle::from(("sans-serif", TEXT).into_font()).color(&INK);
     let bare = below < 30 * FINE;
@@ -157,41 +206,55 @@ fn panel(area: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below: u32) -> Re
         .set_all_tick_mark_size(4 * FINE)
         .disable_x_mesh()
         .light_line_style(TRANSPARENT)
-        .bold_line_style(FAINT.stroke_width(HAIR))
+        .bold_line_style(if plot.contours.is_some() { TRANSPARENT.into() } else { FAINT.stroke_width(HAIR) })
         .axis_style(INK.stroke_width(HAIR))
         .label_style(labels.clone())
         .axis_desc_style(labels)
-        .x_labels(if bare { 0 } else { 9 })
-        .y_labels(5)
+        .x_labels(if bare { 0 } else { (wide / (70 * FINE)).clamp(3, 9) as usize })
+        .y_labels((tall / (45 * FINE)).clamp(5, 9) as usize)
         .x_desc(if bare { "" } else { &plot.x_label })
+        .y_desc(&plot.y_label)
         .draw()
         .map_err(draw_error)?;
     if let Some(height) = plot.mark.filter(|&y| low < y && y < high) {
         let line =
-            PathElement::new([(from, height), (to, height)], RGBColor(150, 150, 150).stroke_width(HAIR));
+            PathElement::new([(x.from, height), (x.to, height)], RGBColor(150, 150, 150).stroke_width(HAIR));
         chart.draw_series([line]).map_err(draw_error)?;
+    }
+    for (shade, line) in plot.contours.iter().flat_map(Contours::lines) {
+        // lower is darker
+        let color = CONTOUR.mix(0.75 - 0.55 * shade).stroke_width(HAIR);
+        chart.draw_series(LineSeries::new(line, color)).map_err(draw_error)?;
     }
     for series in &plot.series {
         let color = PALETTE[series.color % PALETTE.len()];
-        if series.style == Style::Points {
-            let dots = series.points.iter().filter(|p| p.0.is_finite() && p.1.is_finite());
-            chart.draw_series(dots.map(|&p| Circle::new(p, 3 * FINE, color.filled()))).map_err(draw_error)?;
-            continue;
-        }
-        for run in series.points.split(|p| !(p.0.is_finite() && p.1.is_finite())) {
-            let points = run.iter().copied();
-            match series.style {
-                Style::Pale => chart.draw_series(LineSeries::new(points, color.mix(0.28).stroke_width(HAIR))),
-                Style::Dashed => chart.draw_series(DashedLineSeries::new(
-                    points,
-                    6 * FINE,
-                    4 * FINE,
-                    color.stroke_width(STROKE),
-                )),
-                _ => chart.draw_series(LineSeries::new(points, color.stroke_width(STROKE))),
+        let finite = || series.points.iter().copied().filter(|p| p.0.is_finite() && p.1.is_finite());
+        match series.style {
+            Style::Points => {
+                chart.draw_series(finite().map(|p| Circle::new(p, 3 * FINE, color.filled()))).map(drop)
             }
-            .map_err(draw_error)?;
+            Style::Rings => [WHITE.filled(), INK.stroke_width(STROKE)].into_iter().try_for_each(|style| {
+                chart.draw_series(finite().map(|p| Circle::new(p, 4 * FINE, style))).map(drop)
+            }),
+            _ => series.points.split(|p| !(p.0.is_finite() && p.1.is_finite())).try_for_each(|run| {
+                let points = run.iter().copied();
+                match series.style {
+                    Style::Pale => {
+                        chart.draw_series(LineSeries::new(points, color.mix(0.28).stroke_width(HAIR)))
+                    }
+                    Style::Behind => chart.draw_series(LineSeries::new(points, GREY.stroke_width(BROAD))),
+                    Style::Dashed => chart.draw_series(DashedLineSeries::new(
+                        points,
+                        6 * FINE,
+                        4 * FINE,
+                        color.stroke_width(STROKE),
+                    )),
+                    _ => chart.draw_series(LineSeries::new(points, color.stroke_width(STROKE))),
+                }
+                .map(drop)
+            }),
         }
+        .map_err(draw_error)?;
     }
     Ok(())
 }
@@ -202,122 +265,81 @@ fn legend_width(series: &Series) -> u32 {
     BAR + 3 * GAP + (series.label.chars().count() as f64 * 0.54 * f64::from(TEXT)) as u32
 }
 
-/// The legend in lines: beside the title where it fits, else on lines of its own below.
-fn legend(plot: &Plot) -> Vec<Vec<&Series>> {
-    let letters = plot.title.chars().count() as u32;
-    let mut room = (WIDTH - LEFT).saturating_sub(letters * TEXT * 6 / 10);
-    let mut lines = vec![vec![]];
-    let shown = plot.series.iter().filter(|s| !s.label.is_empty() && s.style != Style::Pale);
-    let whole: u32 = shown.clone().map(legend_width).sum();
-    if whole > room {
-        room = 0;
-    }
-    for series in shown {
-        let width = legend_width(series);
-        if width > room {
-            lines.push(vec![]);
-            room = WIDTH - LEFT;
-        }
-        room = room.saturating_sub(width);
-        if let Some(line) = lines.last_mut() {
-            line.push(series);
-        }
-    }
-    lines
+/// A title and the legend of panels: beside the title where it fits, else on lines of its own below.
+pub(super) struct Head<'a> {
+    title: &'a str,
+    legend: Vec<Vec<&'a Series>>,
 }
 
-/// Height of title and legend.
-fn head_height(plot: &Plot) -> u32 {
-    TITLE + (legend(plot).len() as u32 - 1) * LINE
-}
-
-/// The title at the left, the legend at the right.
-fn head(area: &Area<'_>, plot: &Plot) -> Result<()> {
-    let text = |size: u32| {
-        let style = TextStyle::from(("sans-serif", size).into_font());
-        style.color(&INK).pos(Pos::new(HPos::Left, VPos::Center))
-    };
-    let middle = TITLE as i32 / 2;
-    area.draw_text(&plot.title, &text(TEXT + 2 * FINE), (LEFT as i32, middle)).map_err(draw_error)?;
-    for (i, line) in legend(plot).into_iter().enumerate() {
-        let middle = middle + (i as u32 * LINE) as i32;
-        let width: u32 = line.iter().map(|s| legend_width(s)).sum();
-        let mut left = area.dim_in_pixel().0.saturating_sub(width.saturating_sub(2 * GAP)) as i32;
-        for series in line {
-            let color = PALETTE[series.color % PALETTE.len()];
-            let bar = |a: u32, b: u32| {
-                let stroke = color.stroke_width(STROKE);
-                PathElement::new([(left + a as i32, middle), (left + b as i32, middle)], stroke)
-            };
-            match series.style {
-                Style::Points => {
-                    area.draw(&Circle::new((left + (BAR - 2 * GAP) as i32, middle), 3 * FINE, color.filled()))
-                }
-                Style::Dashed => {
-                    area.draw(&bar(0, BAR * 2 / 5)).and_then(|()| area.draw(&bar(BAR * 3 / 5, BAR)))
-                }
-                _ => area.draw(&bar(0, BAR)),
+impl<'a> Head<'a> {
+    pub fn new(title: &'a str, plots: &'a [Plot], width: u32) -> Self {
+        let whole = (width - LEFT).max(LEFT);
+        let letters = title.chars().count() as u32;
+        let mut room = whole.saturating_sub(letters * TEXT * 6 / 10);
+        let mut shown: Vec<&Series> = Vec::new();
+        for series in plots.iter().flat_map(|p| &p.series) {
+            let named = !series.label.is_empty() && series.style != Style::Pale;
+            if named && shown.iter().all(|s| s.label != series.label) {
+                shown.push(series);
             }
-            .map_err(draw_error)?;
-            area.draw_text(&series.label, &text(TEXT), (left + (BAR + GAP) as i32, middle))
+        }
+        let mut legend = vec![vec![]];
+        if shown.iter().map(|s| legend_width(s)).sum::<u32>() > room {
+            room = 0;
+        }
+        for series in shown {
+            let width = legend_width(series);
+            if width > room {
+                legend.push(vec![]);
+                room = whole;
+            }
+            room = room.saturating_sub(width);
+            if let Some(line) = legend.last_mut() {
+                line.push(series);
+            }
+        }
+        Self { title, legend }
+    }
+
+    pub fn height(&self) -> u32 {
+        TITLE + (self.legend.len() as u32 - 1) * LINE
+    }
+
+    /// The title at the left, the legend at the right.
+    pub fn draw(&self, area: &Area<'_>) -> Result<()> {
+        let text = |size: u32| {
+            let style = TextStyle::from(("sans-serif", size).into_font());
+            style.color(&INK).pos(Pos::new(HPos::Left, VPos::Center))
+        };
+        let middle = TITLE as i32 / 2;
+        area.draw_text(self.title, &text(TEXT + 2 * FINE), (LEFT as i32, middle)).map_err(draw_error)?;
+        for (i, line) in self.legend.iter().enumerate() {
+            let middle = middle + (i as u32 * LINE) as i32;
+            let width: u32 = line.iter().map(|s| legend_width(s)).sum();
+            let mut left = area.dim_in_pixel().0.saturating_sub(width.saturating_sub(2 * GAP)) as i32;
+            for series in line {
+                let color = PALETTE[series.color % PALETTE.len()];
+                let bar = |a: u32, b: u32, style: ShapeStyle| {
+                    PathElement::new([(left + a as i32, middle), (left + b as i32, middle)], style)
+                };
+                let stroke = color.stroke_width(STROKE);
+                let dot = (left + (BAR - 2 * GAP) as i32, middle);
+                match series.style {
+                    Style::Points => area.draw(&Circle::new(dot, 3 * FINE, color.filled())),
+                    Style::Rings => area.draw(&Circle::new(dot, 4 * FINE, INK.stroke_width(STROKE))),
+                    Style::Behind => area.draw(&bar(0, BAR, GREY.stroke_width(BROAD))),
+                    Style::Dashed => area
+                        .draw(&bar(0, BAR * 2 / 5, stroke))
+                        .and_then(|()| area.draw(&bar(BAR * 3 / 5, BAR, stroke))),
+                    _ => area.draw(&bar(0, BAR, stroke)),
+                }
                 .map_err(draw_error)?;
-            left += legend_width(series) as i32;
+                area.draw_text(&series.label, &text(TEXT), (left + (BAR + GAP) as i32, middle))
+                    .map_err(draw_error)?;
+                left += legend_width(series) as i32;
+            }
         }
-    }
-    Ok(())
-}
-
-/// A linear axis with ticks at 1, 2 or 5 times a power of ten.
-#[derive(Clone)]
-struct Axis {
-    from: f64,
-    to: f64,
-}
-
-impl Axis {
-    fn step(&self, most: usize) -> f64 {
-        let rough = (self.to - self.from) / most.max(1) as f64;
-        let power = 10f64.powf(rough.log10().floor());
-        [1.0, 2.0, 5.0, 10.0].into_iter().map(|k| k * power).find(|&s| s >= rough * 0.999).unwrap_or(rough)
-    }
-}
-
-impl Ranged for Axis {
-    type FormatOption = NoDefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
-        let part = (value - self.from) / (self.to - self.from);
-        limit.0 + (part * f64::from(limit.1 - limit.0)).round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        let most = hint.max_num_points().min(if hint.weight().allow_light_points() { 0 } else { 9 });
-        if most == 0 || self.to <= self.from {
-            return vec![];
-        }
-        let step = self.step(most);
-        let first = (self.from / step - 1e-9).ceil() as i64;
-        let last = (self.to / step + 1e-9).floor() as i64;
-        (first..=last).map(|k| k as f64 * step).collect()
-    }
-
-    fn range(&self) -> std::ops::Range<f64> {
-        self.from..self.to
-    }
-}
-
-impl ValueFormatter<f64> for Axis {
-    fn format_ext(&self, value: &f64) -> String {
-        let step = self.step(9);
-        let largest = self.from.abs().max(self.to.abs());
-        if !(1e-3..1e6).contains(&largest) {
-            return format!("{value:.1e}");
-        }
-        let digits = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
-        let text = format!("{value:.digits$}");
-        let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-        text.replace('-', "−")
+        Ok(())
     }
 }
 

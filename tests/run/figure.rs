@@ -1,6 +1,6 @@
 use std::fs;
 
-use raco::run::{Plot, Series, Style, run_figure};
+use raco::run::{Contours, Grid, Plot, Series, Style, run_figure};
 use serde_json::{Map, Value, json};
 
 use super::map;
@@ -94,4 +94,89 @@ fn plots_take_points_that_are_not_finite() {
     }
     let empty = Plot { series: vec![series(vec![(f64::NAN, 0.0)], Style::Line, 0)], ..Plot::default() };
     assert!(empty.save(&path).unwrap_err().to_string().contains("nothing to plot"));
+}
+
+/// All numbers of the attribute `points="x,y x,y …"` of the polylines drawn in this colour.
+fn polylines(svg: &str, color: &str) -> Vec<Vec<(f64, f64)>> {
+    let drawn = svg.lines().filter(|line| line.contains("<polyline") && line.contains(color));
+    let point = |text: &str| {
+        let (x, y) = text.split_once(',').unwrap();
+        (x.parse().unwrap(), y.parse().unwrap())
+    };
+    drawn
+        .map(|line| {
+            let points = line.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+            points.split_whitespace().map(point).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn level_lines_of_a_cone_are_circles() {
+    const SIDE: usize = 61;
+    let at = |k: usize| 4.0 * k as f64 / (SIDE - 1) as f64 - 2.0;
+    let cone = (0..SIDE).map(|j| (0..SIDE).map(|i| at(i).hypot(at(j) - 0.5)).collect()).collect();
+    let contours = Contours::new((-2.0, 2.0), (-2.0, 2.0), cone).unwrap();
+    let series = vec![Series { points: vec![(0.0, 0.5)], style: Style::Rings, ..Series::default() }];
+    let plot = Plot { contours: Some(contours), equal: true, series, ..Plot::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cone.svg");
+    Grid { title: "cone".into(), plots: vec![plot.clone(), plot], columns: 2 }.save(&path).unwrap();
+    let svg = fs::read_to_string(&path).unwrap();
+    let rings: Vec<(f64, f64)> = svg
+        .lines()
+        .filter(|line| line.contains("<circle"))
+        .map(|line| {
+            let number =
+                |key: &str| line.split(key).nth(1).unwrap().split('"').nth(1).unwrap().parse().unwrap();
+            (number("cx="), number("cy="))
+        })
+        .collect();
+    let lines = polylines(&svg, "#465A78");
+    assert_eq!((rings.len(), lines.len() % 2), (4, 0), "two rings of two circles, the same lines twice");
+    let mut closed = 0;
+    for line in lines.iter().filter(|line| line.first() == line.last()) {
+        closed += 1;
+        let center = rings.iter().min_by(|a, b| (a.0 - line[0].0).abs().total_cmp(&(b.0 - line[0].0).abs()));
+        let radii: Vec<f64> =
+            line.iter().map(|p| (p.0 - center.unwrap().0).hypot(p.1 - center.unwrap().1)).collect();
+        let (low, high) = radii.iter().fold((f64::MAX, 0.0_f64), |(a, b), r| (a.min(*r), b.max(*r)));
+        assert!(high - low < 0.02 * high, "from {low} to {high}: no circle");
+    }
+    assert!(closed >= 8, "{closed} of {} lines are closed", lines.len());
+    for values in [vec![vec![1.0, 2.0]], vec![vec![1.0], vec![2.0]], vec![vec![1.0, 2.0], vec![1.0]]] {
+        assert!(Contours::new((0.0, 1.0), (0.0, 1.0), values).is_err());
+    }
+}
+
+#[test]
+fn a_label_stands_once_in_the_legend_of_all_panels() {
+    let series = |label: &str, style| Series {
+        label: label.into(),
+        points: vec![(0.0, 1.0), (1.0, 0.5), (2.0, 2.0)],
+        style,
+        color: 1,
+    };
+    let plot = Plot {
+        title: "panel".into(),
+        x_label: "across".into(),
+        y_label: "up".into(),
+        series: vec![
+            series("front", Style::Behind),
+            series("mgda", Style::Line),
+            series("mgda", Style::Points),
+            series("start", Style::Rings),
+        ],
+        ..Plot::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("grid.svg");
+    Grid { title: "all".into(), plots: vec![plot.clone(), plot.clone(), plot], columns: 2 }
+        .save(&path)
+        .unwrap();
+    let svg = fs::read_to_string(&path).unwrap();
+    let count = |text: &str| svg.lines().filter(|line| line.trim() == text).count();
+    assert_eq!(["all", "front", "mgda", "start"].map(count), [1; 4]);
+    assert_eq!(["panel", "across", "up"].map(count), [3; 3]);
+    assert!(Grid::default().save(&path).is_err());
 }

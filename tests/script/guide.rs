@@ -37,7 +37,7 @@ fn every_name_of_the_reference_is_registered() {
         };
         for name in names.into_iter().filter(|n| n.len() > 1 && !n.chars().all(|c| c.is_ascii_digit())) {
             // variables of the table's own: a caught error, a map, results, options
-            let free = ["map", "responses", "scores", "each", "warmup"];
+            let free = ["map", "responses", "scores", "each", "warmup", "args", "rows"];
             if !free.contains(&name) {
                 assert!(known.contains(name), "`{name}` of `{code}` is not registered");
                 checked += 1;

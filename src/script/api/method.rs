@@ -11,6 +11,7 @@ use rhai::{
 
 use crate::engine::Gradient;
 use crate::error::{Error, Result, nearest};
+use crate::math::Matrix;
 use crate::run::{Stateful, write_whole};
 
 use super::super::resolver::{self, Source};
@@ -146,45 +147,16 @@ impl Method {
     }
 
     fn update(&self, context: &NativeCallContext, gradients: &Gradients, weights: &Dynamic) -> Answer<Map> {
-        let m = gradients.rows().len();
-        let w = preference_weights(gradients.rows().names(), weights)?;
+        let rows = gradients.rows();
+        let w = preference_weights(rows.names(), weights)?;
         let reads = match self.0.form {
             Form::Weights { .. } => Dynamic::from(gradients.gramian()?.clone()),
             Form::Direction { .. } => Dynamic::from(gradients.clone()),
         };
-        let mut args = vec![reads, array(&w).into(), self.0.options.clone().into()];
-        if self.0.form.stateful() {
-            let kept = self.0.state.borrow().as_ref().filter(|(len, _)| *len == m).map(|(_, s)| s.clone());
-            args.push(match kept {
-                Some(state) => state,
-                None => self.call(context, "init", vec![(m as i64).into()])?,
-            });
-        }
-        let result = self.call(context, self.0.form.function(), args)?;
-        Ok(self.finish(gradients, &w, result)?)
-    }
-
-    /// Completes what the file returned with the direction and w, and keeps its state.
-    fn finish(&self, gradients: &Gradients, w: &[f64], result: Dynamic) -> Result<Map> {
+        let (mut update, state) = self.apply(context, reads, &w)?;
         let name = &self.0.name;
-        let mut update = match result.try_cast_result::<Map>() {
-            Ok(map) => map,
-            Err(value) if value.is_array() => Map::from_iter([("alpha".into(), value)]),
-            Err(value) => {
-                return Err(Error::new(format!("`{name}` returned {}, expected a map", type_of(&value)))
-                    .help(
-                        "return `#{ alpha: [...] }` from `weights`, `#{ direction: ... }` from `direction`",
-                    ));
-            }
-        };
         let direction = match self.0.form {
-            Form::Weights { .. } => {
-                let alpha = update.get("alpha").and_then(|a| a.read_lock::<Array>()).ok_or_else(|| {
-                    Error::new(format!("`{name}` returned no array `alpha`"))
-                        .help("return `#{ alpha: [...] }`, one number an objective")
-                })?;
-                gradients.rows().combine(&floats(&alpha, "alpha")?)?
-            }
+            Form::Weights { .. } => rows.combine(&self.alpha(&update)?)?,
             Form::Direction { .. } => {
                 let direction = update.get("direction").and_then(|d| d.clone().try_cast::<Gradient>());
                 direction.ok_or_else(|| {
@@ -194,17 +166,85 @@ impl Method {
             }
         };
         direction.check_finite(&format!("update of `{name}`"))?;
+        update.insert("direction".into(), Dynamic::from(direction));
+        self.keep(w.len(), state);
+        Ok(update)
+    }
+
+    /// What the method makes of a Gramian alone, its rows unknown.
+    fn weights(&self, context: &NativeCallContext, h: &Matrix, weights: &Array) -> Answer<Map> {
+        let name = &self.0.name;
+        if self.0.form.function() == "direction" {
+            return Err(Error::new(format!(
+                "`{name}` reads the gradients by coordinate, a Gramian is not enough"
+            ))
+            .help("use `method.update(gradients, weights)`, or a method with `weights(h, w, options)`")
+            .into());
+        }
+        let names: Vec<String> = (0..h.rows()).map(|i| i.to_string()).collect();
+        let w = preference_weights(&names, &Dynamic::from(weights.clone()))?;
+        let (update, state) = self.apply(context, Dynamic::from(h.clone()), &w)?;
+        let alpha = self.alpha(&update)?;
+        if alpha.len() != w.len() || alpha.iter().any(|a| !a.is_finite()) {
+            return Err(Error::new(format!("`{name}` returned alpha {alpha:?} for {} objectives", w.len()))
+                .help("return one finite number an objective")
+                .into());
+        }
+        self.keep(w.len(), state);
+        Ok(update)
+    }
+
+    /// Calls the file with the state kept so far: what it returned, with w, and the new state.
+    fn apply(
+        &self,
+        context: &NativeCallContext,
+        reads: Dynamic,
+        w: &[f64],
+    ) -> Answer<(Map, Option<Dynamic>)> {
+        let (name, m) = (&self.0.name, w.len());
+        let mut args = vec![reads, array(w).into(), self.0.options.clone().into()];
         if self.0.form.stateful() {
-            let state = update.remove("state").ok_or_else(|| {
+            let kept = self.0.state.borrow().as_ref().filter(|(len, _)| *len == m).map(|(_, s)| s.clone());
+            args.push(match kept {
+                Some(state) => state,
+                None => self.call(context, "init", vec![(m as i64).into()])?,
+            });
+        }
+        let result = self.call(context, self.0.form.function(), args)?;
+        let mut update = match result.try_cast_result::<Map>() {
+            Ok(map) => map,
+            Err(value) if value.is_array() => Map::from_iter([("alpha".into(), value)]),
+            Err(value) => {
+                return Err(Error::new(format!("`{name}` returned {}, expected a map", type_of(&value)))
+                    .help("return `#{ alpha: [...] }` from `weights`, `#{ direction: ... }` from `direction`")
+                    .into());
+            }
+        };
+        let state = if self.0.form.stateful() {
+            Some(update.remove("state").ok_or_else(|| {
                 Error::new(format!("`{name}` returned no `state`"))
                     .help("return the new state with the result")
-            })?;
-            self.0.state.replace(Some((w.len(), state)));
+            })?)
+        } else {
+            None
+        };
+        update.insert("w".into(), array(w).into());
+        Ok((update, state))
+    }
+
+    fn alpha(&self, update: &Map) -> Result<Vec<f64>> {
+        let alpha = update.get("alpha").and_then(|a| a.read_lock::<Array>()).ok_or_else(|| {
+            Error::new(format!("`{}` returned no array `alpha`", self.0.name))
+                .help("return `#{ alpha: [...] }`, one number an objective")
+        })?;
+        floats(&alpha, "alpha")
+    }
+
+    fn keep(&self, m: usize, state: Option<Dynamic>) {
+        if let Some(state) = state {
+            self.0.state.replace(Some((m, state)));
             self.0.updates.set(self.0.updates.get() + 1);
         }
-        update.insert("direction".into(), Dynamic::from(direction));
-        update.insert("w".into(), array(w).into());
-        Ok(update)
     }
 
     fn show(&self) -> String {
@@ -263,6 +303,9 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
         },
     );
     engine.register_fn("fresh", |method: &mut Method| method.fresh());
+    engine.register_fn("weights", |context: NativeCallContext, method: &mut Method, h: Matrix, w: Array| {
+        method.weights(&context, &h, &w)
+    });
     engine.register_get("name", |method: &mut Method| method.0.name.clone());
     engine.register_get("options", |method: &mut Method| method.0.options.clone());
     engine.register_get("state", |method: &mut Method| {

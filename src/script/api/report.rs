@@ -7,7 +7,7 @@ use rhai::{Array, Dynamic, Engine, FnPtr, Map, NativeCallContext};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::run::{Plot, Series, Style};
+use crate::run::{Contours, Grid, Plot, Series, Style};
 
 use super::super::session::Session;
 use super::super::value::{Answer, Opts, array, floats, number, show, type_of};
@@ -27,7 +27,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     let shared = session.clone();
     engine.register_fn("plot", move |path: &str, options: Map| -> Answer<()> {
         shared.sandbox.borrow().check(Path::new(path))?;
-        Ok(plot(options)?.save(Path::new(path))?)
+        Ok(plot(options, Path::new(path))?)
     });
 }
 
@@ -79,38 +79,98 @@ fn evaluate(
     Ok(parts.map(|(key, value): (&str, Dynamic)| (key.into(), value)).into())
 }
 
-/// `#{ title, x_label, lines: #{ label: values }, points: #{ label: values } }`; values are numbers or `[x, y]`.
-fn plot(options: Map) -> Result<Plot> {
+/// `#{ title, panels, columns }`, or the options of one panel.
+fn plot(options: Map, path: &Path) -> Result<()> {
+    let mut labels = Vec::new();
+    if !options.contains_key("panels") {
+        return panel(options, &mut labels)?.save(path);
+    }
+    let mut options = Opts::new("plot", options);
+    let title = options.text("title")?.unwrap_or_default();
+    let columns = options.count("columns")?.unwrap_or(2);
+    let mut plots = Vec::new();
+    for given in options.host::<Array>("panels", "an array of maps")?.unwrap_or_default() {
+        let given = given.try_cast_result::<Map>().map_err(|value| {
+            Error::new(format!("a panel of the plot is {}, expected a map", type_of(&value)))
+                .help("give each panel as `#{ title: …, lines: #{ … } }`")
+        })?;
+        plots.push(panel(given, &mut labels)?);
+    }
+    options.finish()?;
+    Grid { title, plots, columns }.save(path)
+}
+
+/// One panel; a label has one colour, whatever it stands at and in all panels.
+fn panel(options: Map, labels: &mut Vec<String>) -> Result<Plot> {
     let mut options = Opts::new("plot", options);
     let mut plot = Plot {
         title: options.text("title")?.unwrap_or_default(),
         x_label: options.text("x_label")?.unwrap_or_default(),
+        y_label: options.text("y_label")?.unwrap_or_default(),
         mark: options.float("mark")?,
+        equal: options.flag("equal")?.unwrap_or(false),
         ..Plot::default()
     };
-    for (key, style) in [("lines", Style::Line), ("points", Style::Points)] {
+    if let Some(map) = options.host::<Map>("contours", "a map with `x`, `y` and `values`")? {
+        plot.contours = Some(contours(map)?);
+    }
+    let styles = [
+        ("behind", Style::Behind),
+        ("lines", Style::Line),
+        ("dashed", Style::Dashed),
+        ("points", Style::Points),
+        ("rings", Style::Rings),
+    ];
+    for (key, style) in styles {
         for (label, values) in options.host::<Map>(key, "a map of arrays by label")?.unwrap_or_default() {
-            let values = values.read_lock::<Array>().ok_or_else(|| {
-                Error::new(format!("`{label}` of the plot is {}, expected an array", type_of(&values)))
-                    .help("give numbers, or `[x, y]` pairs")
-            })?;
-            let point = |(i, value): (usize, &Dynamic)| match (number(value), value.read_lock::<Array>()) {
-                (Some(y), _) => Ok((i as f64, y)),
-                (None, Some(pair)) if pair.len() == 2 => {
-                    let pair = floats(&pair, &label)?;
-                    Ok((pair[0], pair[1]))
+            let points = points(&label, &values)?;
+            let color = match labels.iter().position(|known| *known == label) {
+                _ if matches!(style, Style::Behind | Style::Rings) => 0,
+                Some(color) => color,
+                None => {
+                    labels.push(label.to_string());
+                    labels.len() - 1
                 }
-                _ => Err(Error::new(format!(
-                    "`{label}[{i}]` is `{}`, expected a number or a pair",
-                    show(value)
-                ))
-                .help("give numbers, or `[x, y]` pairs")),
             };
-            let points = values.iter().enumerate().map(point).collect::<Result<_>>()?;
-            let color = plot.series.len();
             plot.series.push(Series { label: label.to_string(), points, style, color });
         }
     }
     options.finish()?;
     Ok(plot)
+}
+
+/// Numbers over their index, or `[x, y]` pairs; `()` interrupts a line.
+fn points(label: &str, values: &Dynamic) -> Result<Vec<(f64, f64)>> {
+    let values = values.read_lock::<Array>().ok_or_else(|| {
+        Error::new(format!("`{label}` of the plot is {}, expected an array", type_of(values)))
+            .help("give numbers, or `[x, y]` pairs")
+    })?;
+    let point = |(i, value): (usize, &Dynamic)| match (number(value), value.read_lock::<Array>()) {
+        (Some(y), _) => Ok((i as f64, y)),
+        (None, Some(pair)) if pair.len() == 2 => {
+            let pair = floats(&pair, label)?;
+            Ok((pair[0], pair[1]))
+        }
+        _ if value.is_unit() => Ok((f64::NAN, f64::NAN)),
+        _ => Err(Error::new(format!("`{label}[{i}]` is `{}`, expected a number or a pair", show(value)))
+            .help("give numbers, or `[x, y]` pairs")),
+    };
+    values.iter().enumerate().map(point).collect()
+}
+
+fn contours(map: Map) -> Result<Contours> {
+    let mut options = Opts::new("contours", map);
+    let mut range = |key| match options.floats(key)?.as_deref() {
+        Some(&[low, high]) => Ok((low, high)),
+        _ => Err(Error::new(format!("`{key}` of the contours is no range")).help("give `[low, high]`")),
+    };
+    let (x, y) = (range("x")?, range("y")?);
+    let rows = options.host::<Array>("values", "an array of rows")?.unwrap_or_default();
+    options.finish()?;
+    let row = |row: &Dynamic| match row.read_lock::<Array>() {
+        Some(row) => floats(&row, "values"),
+        None => Err(Error::new(format!("a row of the contours is {}, expected an array", type_of(row)))
+            .help("give `values` as rows, one for each y")),
+    };
+    Contours::new(x, y, rows.iter().map(row).collect::<Result<_>>()?)
 }

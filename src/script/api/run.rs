@@ -9,6 +9,7 @@ use rhai::{Array, Dynamic, Engine, Map};
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
+use crate::math::Matrix;
 use crate::model::Model;
 use crate::run::{self, Responses, RunOptions, Source, Stateful, StepRow};
 
@@ -339,12 +340,46 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
         let rows = run.0.run.borrow().rows()?;
         Ok(rows.into_iter().map(|row| from_json(&Value::Object(row))).collect::<Result<_>>()?)
     });
+    engine.register_fn("read_run", |dir: &str| -> Answer<Map> { Ok(read(Path::new(dir))?) });
     let text = |run: &mut Run| {
         let run = run.0.run.borrow();
         format!("Run({}; {} steps done)", run.dir().display(), run.step())
     };
     engine.register_fn("to_string", text);
     engine.register_fn("to_debug", text);
+}
+
+/// What a run left: `#{ objectives, args, rows }`; objectives in the order of the gradients, `h` of each row a matrix.
+fn read(dir: &Path) -> Result<Map> {
+    if !dir.join("args.json").is_file() {
+        return Err(Error::new("this is not the folder of a run")
+            .in_file(dir)
+            .help("give a folder that a training script wrote, such as `runs/raco_clip`"));
+    }
+    let args = stored_arguments(dir)?;
+    let path = dir.join("log.jsonl");
+    let log = run::read_log(&path)?;
+    let Some(first) = log.first() else {
+        return Err(Error::new("the log has no row yet").in_file(&path).help("wait for the first step"));
+    };
+    let names = first.get("losses").and_then(Value::as_object).map(|losses| losses.keys().cloned());
+    let objectives: Array = names.into_iter().flatten().map(Dynamic::from).collect();
+    let row = |(i, row): (usize, serde_json::Map<String, Value>)| {
+        let gramian = row.get("h").map(|h| {
+            let rows: Vec<Vec<f64>> = serde_json::from_value(h.clone()).map_err(|_| {
+                Error::new("`h` is no matrix of numbers").at_line(&path, i + 1).help("restore the log")
+            })?;
+            Matrix::from_rows(&rows)
+        });
+        let mut row = from_json(&Value::Object(row))?.cast::<Map>();
+        if let Some(h) = gramian.transpose()? {
+            row.insert("h".into(), Dynamic::from(h));
+        }
+        Ok(Dynamic::from(row))
+    };
+    let rows = log.into_iter().enumerate().map(row).collect::<Result<Array>>()?;
+    let parts = [("objectives", objectives.into()), ("args", args.into()), ("rows", rows.into())];
+    Ok(parts.map(|(key, value): (&str, Dynamic)| (key.into(), value)).into())
 }
 
 /// A path below the folder of a run that is resumed, as `--resume` gives it.
