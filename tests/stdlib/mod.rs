@@ -3,5 +3,6 @@ mod contract;
 mod inspect_step;
 mod losses;
 mod names;
+mod problems;
 mod real;
 mod tasks;
