@@ -13,7 +13,7 @@ use crate::model::ops::simd::{dispatch, dot};
 use crate::model::values::{Values, values};
 
 /// Scalars that one task of a reduction works on; fixed, so that sums do not depend on the thread count.
-const BLOCK: usize = 1 << 16;
+pub(super) const BLOCK: usize = 1 << 16;
 /// Scalars summed in the working precision before the sum moves to f64.
 const LANE: usize = 1 << 10;
 
@@ -392,12 +392,12 @@ fn dot_f32(a: &[f32], b: &[f32]) -> f64 {
     ))
 }
 
-enum Slice<'a> {
+pub(super) enum Slice<'a> {
     F32(Values<'a, f32>),
     F64(Values<'a, f64>),
 }
 
-fn slice(tensor: &Tensor) -> Result<Slice<'_>> {
+pub(super) fn slice(tensor: &Tensor) -> Result<Slice<'_>> {
     match tensor.dtype() {
         DType::F32 => Ok(Slice::F32(values(tensor)?)),
         DType::F64 => Ok(Slice::F64(values(tensor)?)),

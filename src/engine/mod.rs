@@ -1,6 +1,7 @@
 //! Response log-probs and per-objective gradients: the two passes over a model.
 
 mod accumulate;
+mod coordinates;
 mod gradients;
 mod jacobian;
 mod log_probs;

@@ -13,7 +13,7 @@ use crate::math::{self, Given, Matrix};
 use crate::run;
 
 use super::super::session::Session;
-use super::super::value::{Answer, array, floats, from_json, number, show, strings, type_of, unknown};
+use super::super::value::{Answer, array, count, floats, from_json, number, show, strings, type_of, unknown};
 use super::loss::{Origin, Tensor};
 
 /// The gradient rows of one batch, with the log-probs they came from.
@@ -175,6 +175,9 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
             })?;
         }
         Ok(g.rows().combine(&values)?)
+    });
+    engine.register_fn("rank_mean", |g: &mut Gradients, from: i64, to: i64| -> Answer<Gradient> {
+        Ok(g.rows().rank_mean(count(from, "the first rank")?..count(to, "the last rank")?)?)
     });
     engine.register_indexer_get(|g: &mut Gradients, i: i64| -> Answer<Gradient> {
         Ok(g.rows().row(usize::try_from(i).unwrap_or(usize::MAX))?)

@@ -12,12 +12,13 @@ use rhai::{
 use crate::engine::Gradient;
 use crate::error::{Error, Result, nearest};
 use crate::math::Matrix;
-use crate::run::{Stateful, write_whole};
+use crate::run::Stateful;
 
 use super::super::resolver::{self, Source};
 use super::super::session::Session;
-use super::super::value::{Answer, array, floats, from_json, show, to_json, type_of};
+use super::super::value::{Answer, array, floats, show, type_of};
 use super::gradients::{Gradients, preference_weights};
+use super::state;
 
 /// A way to combine gradients; copies share its state.
 #[derive(Clone)]
@@ -75,26 +76,11 @@ impl Stateful for Inner {
     }
 
     fn save(&self, dir: &Path) -> Result<()> {
-        let state = match &*self.state.borrow() {
-            Some((m, state)) => serde_json::json!({ "objectives": m, "state": to_json(state)? }),
-            None => serde_json::Value::Null,
-        };
-        write_whole(&dir.join("state.json"), format!("{state:#}\n").as_bytes())
+        state::save(dir, self.state.borrow().as_ref())
     }
 
     fn restore(&self, dir: &Path) -> Result<()> {
-        let path = dir.join("state.json");
-        let broken = || Error::new("not the state of an aggregator").in_file(&path);
-        let text = std::fs::read_to_string(&path)
-            .map_err(|e| crate::error::io_error(&e, "read the state of the aggregator", &path))?;
-        let stored: serde_json::Value = serde_json::from_str(&text).map_err(|_| broken())?;
-        self.state.replace(match stored.is_null() {
-            true => None,
-            false => {
-                let m = stored["objectives"].as_u64().ok_or_else(broken)? as usize;
-                Some((m, from_json(&stored["state"])?))
-            }
-        });
+        self.state.replace(state::load(dir)?);
         Ok(())
     }
 }
@@ -153,7 +139,7 @@ impl Method {
             Form::Weights { .. } => Dynamic::from(gradients.gramian()?.clone()),
             Form::Direction { .. } => Dynamic::from(gradients.clone()),
         };
-        let (mut update, state) = self.apply(context, reads, &w)?;
+        let (mut update, state) = self.apply(context, reads, &w, self.kept(w.len()))?;
         let name = &self.0.name;
         let direction = match self.0.form {
             Form::Weights { .. } => rows.combine(&self.alpha(&update)?)?,
@@ -172,9 +158,35 @@ impl Method {
     }
 
     /// What the method makes of a Gramian alone, its rows unknown.
-    fn weights(&self, context: &NativeCallContext, h: &Matrix, weights: &Array) -> Answer<Map> {
+    fn weights(&self, context: &NativeCallContext, h: Matrix, weights: &Array) -> Answer<Map> {
+        let m = h.rows();
+        let (update, state) = self.weigh(context, h, weights, self.kept(m))?;
+        self.keep(m, state);
+        Ok(update)
+    }
+
+    /// The same from a state given, `()` for the first one, and with the new state: the handle's own takes no part.
+    fn weights_from(
+        &self,
+        context: &NativeCallContext,
+        h: Matrix,
+        weights: &Array,
+        state: Dynamic,
+    ) -> Answer<Map> {
+        let (mut update, state) = self.weigh(context, h, weights, state)?;
+        update.insert("state".into(), state.unwrap_or_default());
+        Ok(update)
+    }
+
+    fn weigh(
+        &self,
+        context: &NativeCallContext,
+        h: Matrix,
+        weights: &Array,
+        state: Dynamic,
+    ) -> Answer<(Map, Option<Dynamic>)> {
         let name = &self.0.name;
-        if self.0.form.function() == "direction" {
+        if !matches!(self.0.form, Form::Weights { .. }) {
             return Err(Error::new(format!(
                 "`{name}` reads the gradients by coordinate, a Gramian is not enough"
             ))
@@ -183,35 +195,31 @@ impl Method {
         }
         let names: Vec<String> = (0..h.rows()).map(|i| i.to_string()).collect();
         let w = preference_weights(&names, &Dynamic::from(weights.clone()))?;
-        let (update, state) = self.apply(context, Dynamic::from(h.clone()), &w)?;
+        let (update, state) = self.apply(context, Dynamic::from(h), &w, state)?;
         let alpha = self.alpha(&update)?;
         if alpha.len() != w.len() || alpha.iter().any(|a| !a.is_finite()) {
             return Err(Error::new(format!("`{name}` returned alpha {alpha:?} for {} objectives", w.len()))
                 .help("return one finite number an objective")
                 .into());
         }
-        self.keep(w.len(), state);
-        Ok(update)
+        Ok((update, state))
     }
 
-    /// Calls the file with the state kept so far: what it returned, with w, and the new state.
+    /// Calls the file with a state, `()` for the first one: what it returned, with w, and the new state.
     fn apply(
         &self,
         context: &NativeCallContext,
         reads: Dynamic,
         w: &[f64],
+        state: Dynamic,
     ) -> Answer<(Map, Option<Dynamic>)> {
-        let (name, m) = (&self.0.name, w.len());
+        let (name, stateful) = (&self.0.name, self.0.form.stateful());
         let mut args = vec![reads, array(w).into(), self.0.options.clone().into()];
-        if self.0.form.stateful() {
-            let kept = self.0.state.borrow().as_ref().filter(|(len, _)| *len == m).map(|(_, s)| s.clone());
-            args.push(match kept {
-                Some(state) => state,
-                None => self.call(context, "init", vec![(m as i64).into()])?,
-            });
+        if stateful {
+            let first = || self.call(context, "init", vec![(w.len() as i64).into()]);
+            args.push(if state.is_unit() { first()? } else { state });
         }
-        let result = self.call(context, self.0.form.function(), args)?;
-        let mut update = match result.try_cast_result::<Map>() {
+        let mut update = match self.call(context, self.0.form.function(), args)?.try_cast_result::<Map>() {
             Ok(map) => map,
             Err(value) if value.is_array() => Map::from_iter([("alpha".into(), value)]),
             Err(value) => {
@@ -220,14 +228,12 @@ impl Method {
                     .into());
             }
         };
-        let state = if self.0.form.stateful() {
-            Some(update.remove("state").ok_or_else(|| {
-                Error::new(format!("`{name}` returned no `state`"))
-                    .help("return the new state with the result")
-            })?)
-        } else {
-            None
-        };
+        let state = update.remove("state").filter(|_| stateful);
+        if stateful && state.is_none() {
+            return Err(Error::new(format!("`{name}` returned no `state`"))
+                .help("return the new state with the result")
+                .into());
+        }
         update.insert("w".into(), array(w).into());
         Ok((update, state))
     }
@@ -238,6 +244,12 @@ impl Method {
                 .help("return `#{ alpha: [...] }`, one number an objective")
         })?;
         floats(&alpha, "alpha")
+    }
+
+    /// The state kept for m objectives, `()` before the first update.
+    fn kept(&self, m: usize) -> Dynamic {
+        let state = self.0.state.borrow();
+        state.as_ref().filter(|(len, _)| *len == m).map(|(_, state)| state.clone()).unwrap_or_default()
     }
 
     fn keep(&self, m: usize, state: Option<Dynamic>) {
@@ -304,8 +316,14 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     );
     engine.register_fn("fresh", |method: &mut Method| method.fresh());
     engine.register_fn("weights", |context: NativeCallContext, method: &mut Method, h: Matrix, w: Array| {
-        method.weights(&context, &h, &w)
+        method.weights(&context, h, &w)
     });
+    engine.register_fn(
+        "weights",
+        |context: NativeCallContext, method: &mut Method, h: Matrix, w: Array, state: Dynamic| {
+            method.weights_from(&context, h, &w, state)
+        },
+    );
     engine.register_get("name", |method: &mut Method| method.0.name.clone());
     engine.register_get("options", |method: &mut Method| method.0.options.clone());
     engine.register_get("state", |method: &mut Method| {

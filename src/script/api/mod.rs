@@ -13,6 +13,7 @@ mod pairs;
 mod random;
 mod report;
 mod run;
+mod state;
 mod text;
 
 use std::rc::Rc;

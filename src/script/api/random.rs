@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use rand::seq::SliceRandom;
-use rand::{Rng as _, SeedableRng};
+use rand::{Rng as _, RngCore as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rhai::{Array, Dynamic, Engine};
 
+use crate::engine::Gradient;
 use crate::error::Error;
 
 use super::super::value::{Answer, count, length};
@@ -51,6 +52,10 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("to_debug", |r: &mut Rng| format!("Rng(seed {})", r.seed));
     engine.register_fn("uniform", |r: &mut Rng| r.uniform());
     engine.register_fn("uniform", |r: &mut Rng, low: f64, high: f64| low + (high - low) * r.uniform());
+    engine.register_fn("uniform", |r: &mut Rng, like: Gradient| -> Answer<Gradient> {
+        let seed = r.inner.borrow_mut().next_u64();
+        Ok(like.uniform(seed)?)
+    });
     engine.register_fn("normal", |r: &mut Rng| r.normal());
     engine.register_fn("int", |r: &mut Rng, low: i64, high: i64| r.int(low, high));
     engine.register_fn("chance", |r: &mut Rng, p: f64| r.uniform() < p);
