@@ -133,6 +133,31 @@ fn a_method_with_a_memory_resumes_and_other_arguments_are_refused() {
     assert!(state.unwrap().contains(&format!("\"calls\": {STEPS}")));
 }
 
+/// A state that holds a vector over all parameters for each objective.
+#[test]
+fn a_method_with_vectors_in_its_memory_resumes() {
+    let args = |steps: &str| job(steps, &["--aggregator", "excess_mtl", "--batch", "4"]);
+    let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    finish(whole.path(), &args("4"));
+    let mut child = start(stopped.path(), &args("4"));
+    wait_for(stopped.path(), &mut child, 2);
+    interrupt(&child);
+    child.wait().unwrap();
+    finish(stopped.path(), &resume());
+    let last = |folder: &Path, file: &str| {
+        std::fs::read(folder.join("run/checkpoints/step-4").join(file))
+            .unwrap_or_else(|e| panic!("{file}: {e}"))
+    };
+    for file in ["model/weights.safetensors", "method/state.json", "method/vectors.safetensors"] {
+        assert!(last(whole.path(), file) == last(stopped.path(), file), "{file} differs");
+    }
+    let state: serde_json::Value = serde_json::from_slice(&last(whole.path(), "method/state.json")).unwrap();
+    assert_eq!(state["state"]["squares"][1]["$gradient"], 1);
+    let vectors = last(whole.path(), "method/vectors.safetensors").len();
+    let model = last(whole.path(), "model/weights.safetensors").len();
+    assert!(vectors > 19 * model / 10, "{vectors} bytes for two vectors, {model} for the weights");
+}
+
 #[test]
 fn bad_input_is_refused_before_the_first_step() {
     for (more, expected) in [
@@ -172,7 +197,12 @@ fn every_aggregator_runs_the_main_job_and_so_does_a_file_of_the_users() {
         "fn weights(h, w, options) { let o = options(options, #{ c: 0.4 }); #{ alpha: w.scaled(1.0 - o.c) } }",
     )
     .unwrap();
-    for name in ["linear", "cagrad", "mgda", "pcgrad", "half.rhai"] {
+    let library = std::fs::read_dir(root().join("stdlib/aggregators")).unwrap();
+    let name = |file: std::fs::DirEntry| file.path().file_stem().unwrap().to_str().unwrap().to_owned();
+    let names = library.map(|file| name(file.unwrap())).chain(["half.rhai".to_owned()]);
+    // these need three objectives
+    for name in names.filter(|name| !["krum", "trimmed_mean"].contains(&name.as_str())) {
+        let name = name.as_str();
         let out = format!("runs/{name}");
         let mut args = job("2", &["--aggregator", name]);
         args.iter_mut().filter(|a| *a == "run").for_each(|a| *a = out.clone());

@@ -3,19 +3,19 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use raco::script::{Host, Options};
+use raco::script::{Failure, Host, Options};
 use rhai::{Array, Dynamic, Map};
 
 use crate::common::families::{Case, FAMILIES, case, mix};
 
 /// A host whose scripts see `h()`, `w()` and `rows()` of the case at hand.
-struct Bench {
+pub(super) struct Bench {
     host: Host,
     case: Rc<RefCell<Case>>,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut host = Host::new(Options::default()).unwrap();
         let held = Rc::new(RefCell::new(case(FAMILIES[0], 2, 0)));
         let engine = host.engine_mut();
@@ -30,13 +30,40 @@ impl Bench {
         Self { host, case: held }
     }
 
-    fn run(&self, case: &Case, script: &str) -> Map {
+    pub fn run(&self, case: &Case, script: &str) -> Map {
         self.case.replace(case.clone());
         self.host.run(script, "bench.rhai").unwrap_or_else(|f| panic!("{f} on {case:?}")).cast()
     }
 
+    /// What each of `calls` updates through a handle returns, with `direction` as an array.
+    pub fn updates(&self, case: &Case, name: &str, options: &str, calls: usize) -> Result<Vec<Map>, Failure> {
+        self.case.replace(case.clone());
+        let script = format!(
+            "let names = rows().map(|row, i| `row ${{i}}`);
+             let method = aggregator(\"{name}\", #{{ {options} }});
+             let found = [];
+             for k in 0..{calls} {{
+                 let update = method.update(gradients(rows(), names), w());
+                 update.direction = update.direction.to_array();
+                 found.push(update);
+             }}
+             found"
+        );
+        let found = self.host.run(&script, "bench.rhai")?.cast::<Array>();
+        Ok(found.into_iter().map(|update| update.cast::<Map>()).collect())
+    }
+
+    pub fn update(&self, case: &Case, name: &str, options: &str) -> Map {
+        let found = self.updates(case, name, options, 1).unwrap_or_else(|f| panic!("{name}: {f} on {case:?}"));
+        found.into_iter().next().unwrap()
+    }
+
+    pub fn direction(&self, case: &Case, name: &str, options: &str) -> Vec<f64> {
+        floats(&self.update(case, name, options), "direction")
+    }
+
     /// What `weights` of the file returns.
-    fn weights(&self, case: &Case, name: &str, options: &str) -> Map {
+    pub fn weights(&self, case: &Case, name: &str, options: &str) -> Map {
         let state = if name == "pcgrad" { ", method::init(h().rows)" } else { "" };
         let script = format!(
             "import \"aggregators/{name}\" as method; method::weights(h(), w(), #{{ {options} }}{state})"
@@ -44,36 +71,36 @@ impl Bench {
         self.run(case, &script)
     }
 
-    fn alpha(&self, case: &Case, name: &str, options: &str) -> Vec<f64> {
+    pub fn alpha(&self, case: &Case, name: &str, options: &str) -> Vec<f64> {
         floats(&self.weights(case, name, options), "alpha")
     }
 }
 
-fn array(values: &[f64]) -> Array {
+pub(super) fn array(values: &[f64]) -> Array {
     values.iter().map(|x| Dynamic::from(*x)).collect()
 }
 
-fn floats(map: &Map, key: &str) -> Vec<f64> {
+pub(super) fn floats(map: &Map, key: &str) -> Vec<f64> {
     let array = map[key].read_lock::<Array>().unwrap();
     array.iter().map(|x| x.as_float().unwrap()).collect()
 }
 
-fn all_cases(m: std::ops::RangeInclusive<usize>) -> impl Iterator<Item = Case> {
+pub(super) fn all_cases(m: std::ops::RangeInclusive<usize>) -> impl Iterator<Item = Case> {
     FAMILIES
         .into_iter()
         .flat_map(move |f| m.clone().flat_map(move |m| (0..3).map(move |seed| case(f, m, seed))))
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
-fn length(v: &[f64]) -> f64 {
+pub(super) fn length(v: &[f64]) -> f64 {
     dot(v, v).sqrt()
 }
 
 /// Up to what the Gramian loses by squaring, relative to the longest row.
-fn same(a: &[f64], b: &[f64], case: &Case) {
+pub(super) fn same(a: &[f64], b: &[f64], case: &Case) {
     let scale = case.rows.iter().map(|r| length(r)).fold(0.0, f64::max);
     let difference = a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
     assert!(a.len() == b.len() && difference <= 1e-6 * scale, "{difference:e} of {scale:e}: {case:?}");

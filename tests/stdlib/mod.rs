@@ -1,5 +1,9 @@
+mod aggregate;
 mod aggregators;
 mod contract;
+mod coordinates;
+mod definitions;
+mod golden;
 mod inspect_step;
 mod losses;
 mod names;
