@@ -102,8 +102,9 @@ pub fn pinv(h: &Matrix) -> Result<PseudoInverse> {
         }
         let units: Vec<&[f64]> = unit_vectors.iter().map(Vec::as_slice).collect();
         let mut left = least_squares(&columns(&t), &units).ok_or_else(lost)?; // [m, r], T⁺ transposed
-        for row in &mut left {
-            row.iter_mut().zip(&basis).for_each(|(x, k)| *x /= rows.d[*k] * rows.scale);
+        for (row, d) in left.iter_mut().zip(&rows.d) {
+            let own = |k: usize| if *d > 0.0 { 1.0 / (rows.d[k] * rows.scale) } else { 0.0 };
+            row.iter_mut().zip(&basis).for_each(|(x, k)| *x *= own(*k));
         }
         let left: Vec<&[f64]> = left.iter().map(Vec::as_slice).collect();
         let k = least_squares(&columns(&chosen), &left).ok_or_else(lost)?; // [m, r]

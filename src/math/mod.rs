@@ -15,6 +15,7 @@
 mod cagrad;
 mod cone;
 mod eigen;
+mod gram_eigen;
 mod gramian;
 mod hull;
 mod least_squares;
@@ -27,6 +28,7 @@ mod simplex;
 pub use cagrad::{CagradDual, cagrad_dual};
 pub use cone::{ConeProjection, cone_project, cone_project_each};
 pub use eigen::{Eigen, PseudoInverse, Solution, eigh, pinv, pinv_cut, solve};
+pub use gram_eigen::gram_eigh;
 pub use gramian::{cosines, norm, row_norms};
 pub use matrix::Matrix;
 pub use min_norm::{MinNorm, min_norm_point};

@@ -161,3 +161,18 @@ fn many_rows() {
         }
     }
 }
+
+/// A zero row stays exactly out of the inverse, wherever it stands.
+#[test]
+fn the_pseudo_inverse_of_zero_rows_is_zero_there() {
+    for zero in 0..3 {
+        let mut h = Matrix::from_diagonal(&[4.0, 4.0, 4.0]);
+        h[(zero, zero)] = 0.0;
+        let inverse = pinv(&h).unwrap().matrix;
+        for (i, j) in (0..3).flat_map(|i| (0..3).map(move |j| (i, j))) {
+            let expected = if i == j && i != zero { 0.25 } else { 0.0 };
+            assert!((inverse[(i, j)] - expected).abs() < 1e-15);
+            assert!(i != zero && j != zero || inverse[(i, j)] == 0.0, "{zero}: {}", inverse[(i, j)]);
+        }
+    }
+}

@@ -1,6 +1,7 @@
 mod cagrad;
 mod cone;
 mod eigen;
+mod gram_eigen;
 mod gramian;
 mod matrix;
 mod min_norm;

@@ -8,7 +8,8 @@ fn aggregate(cases: &Value, words: &str) -> (Program, Outcome) {
     let program = Program::new();
     program.copy("scripts/aggregate.rhai", "scripts/aggregate.rhai");
     program.write("in.json", cases.to_string());
-    let outcome = program.run(&format!("script scripts/aggregate.rhai --cases in.json --out out/out.json {words}"));
+    let outcome =
+        program.run(&format!("script scripts/aggregate.rhai --cases in.json --out out/out.json {words}"));
     (program, outcome)
 }
 
@@ -61,7 +62,9 @@ fn every_method_answers_or_says_why_not() {
     }
     // scale free but for the constants that are absolute
     let (usual, tiny) = (&found["one"], &found["tiny"]);
-    for (key, factor) in [("mgda", 1.0), ("pcgrad", 1.0), ("cagrad", 1.5), ("nash_mtl", 0.2), ("fair_grad_a1", 0.2)] {
+    for (key, factor) in
+        [("mgda", 1.0), ("pcgrad", 1.0), ("cagrad", 1.5), ("nash_mtl", 0.2), ("fair_grad_a1", 0.2)]
+    {
         let d = numbers(&usual[key]["direction"]);
         assert!((d[0] - 3.0 * factor).abs() < 1e-12 && (d[1] - 4.0 * factor).abs() < 1e-12, "{key}: {d:?}");
     }

@@ -54,7 +54,8 @@ impl Bench {
     }
 
     pub fn update(&self, case: &Case, name: &str, options: &str) -> Map {
-        let found = self.updates(case, name, options, 1).unwrap_or_else(|f| panic!("{name}: {f} on {case:?}"));
+        let found =
+            self.updates(case, name, options, 1).unwrap_or_else(|f| panic!("{name}: {f} on {case:?}"));
         found.into_iter().next().unwrap()
     }
 

@@ -99,15 +99,19 @@ fn excess_mtl_measures_against_its_first_call() {
             let parts: Vec<f64> = logs.iter().map(|x| (x - largest).exp()).collect();
             let alpha: Vec<f64> = parts.iter().map(|x| x / parts.iter().sum::<f64>()).collect();
             let found = floats(update, "alpha");
-            assert!(alpha.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?} {alpha:?} {case:?}");
+            assert!(
+                alpha.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-9),
+                "{found:?} {alpha:?} {case:?}"
+            );
         }
     }
 }
 
 /// Rows of single precision over several blocks.
 fn wide(m: usize, width: usize) -> (Gradients, Vec<Vec<f32>>) {
-    let rows: Vec<Vec<f32>> =
-        (0..m).map(|i| (0..width).map(|k| ((k * 7919 + i * 104_729) % 1009) as f32 - 504.0).collect()).collect();
+    let rows: Vec<Vec<f32>> = (0..m)
+        .map(|i| (0..width).map(|k| ((k * 7919 + i * 104_729) % 1009) as f32 - 504.0).collect())
+        .collect();
     let space = Arc::new(ParameterSpace::new([("a".to_owned(), vec![width - 5]), ("b".to_owned(), vec![5])]));
     let tensor = Tensor::from_vec(rows.concat(), (m, width), &Device::Cpu).unwrap();
     let names = Arc::new((0..m).map(|i| i.to_string()).collect());

@@ -1,6 +1,6 @@
 //! The aggregators that read the Gramian, against their definition on the rows themselves.
 
-use raco::math::{min_norm_point, Matrix};
+use raco::math::{Matrix, min_norm_point};
 
 use super::aggregators::{Bench, all_cases, dot, floats, length, same};
 use crate::common::families::{Case, FAMILIES, Family, case, mix};
@@ -20,7 +20,11 @@ fn hull(rows: &[Vec<f64>]) -> f64 {
         .filter(|row| length(row) > 0.0)
         .map(|row| row.iter().map(|x| x / length(row)).collect())
         .collect();
-    if unit.is_empty() { 0.0 } else { min_norm_point(&Matrix::from_rows(&unit).unwrap().gram()).unwrap().norm }
+    if unit.is_empty() {
+        0.0
+    } else {
+        min_norm_point(&Matrix::from_rows(&unit).unwrap().gram()).unwrap().norm
+    }
 }
 
 /// Optimality: no row objects, and what is added is added for rows that would have.
@@ -60,9 +64,12 @@ fn nash_and_fair_weights_balance_the_gains() {
     for case in all_cases(1..=6) {
         let solvable = hull(&case.rows);
         let zero_rows = case.rows.iter().filter(|row| length(row) == 0.0).count();
-        for (name, options, a) in
-            [("nash_mtl", "", 1.0), ("fair_grad", "a: 0.5", 0.5), ("fair_grad", "a: 1", 1.0), ("fair_grad", "a: 2", 2.0)]
-        {
+        for (name, options, a) in [
+            ("nash_mtl", "", 1.0),
+            ("fair_grad", "a: 0.5", 0.5),
+            ("fair_grad", "a: 1", 1.0),
+            ("fair_grad", "a: 2", 2.0),
+        ] {
             match bench.updates(&case, name, options, 1) {
                 Ok(found) => {
                     let all_zero = zero_rows == case.m();
@@ -120,7 +127,8 @@ fn aligned_mtl_makes_the_rows_orthogonal_and_of_one_length() {
             let trace: f64 = case.rows.iter().map(|row| dot(row, row)).sum();
             for mode in ["min", "median", "rmse"] {
                 let options = format!("scale_mode: \"{mode}\"");
-                let found: Vec<_> = (0..m).map(|i| bench.update(&one_hot(&case, i), "aligned_mtl", &options)).collect();
+                let found: Vec<_> =
+                    (0..m).map(|i| bench.update(&one_hot(&case, i), "aligned_mtl", &options)).collect();
                 let b: Vec<Vec<f64>> = found.iter().map(|update| floats(update, "alpha")).collect();
                 let rows: Vec<Vec<f64>> = found.iter().map(|update| floats(update, "direction")).collect();
                 let sigma = dot(&rows[0], &rows[0]);
@@ -160,12 +168,16 @@ fn config_has_cosines_as_the_weights_and_the_length_of_the_projections() {
             }
             let cosines: Vec<f64> = case.rows.iter().map(|row| dot(row, &d) / length(row) / norm).collect();
             let ratio = dot(&cosines, &case.w) / dot(&case.w, &case.w);
-            assert!(cosines.iter().zip(&case.w).all(|(c, w)| (c - ratio * w).abs() < 1e-6), "{cosines:?} {case:?}");
+            assert!(
+                cosines.iter().zip(&case.w).all(|(c, w)| (c - ratio * w).abs() < 1e-6),
+                "{cosines:?} {case:?}"
+            );
             let sum: f64 = case.rows.iter().map(|row| dot(row, &d) / norm).sum();
             assert!((sum - norm).abs() < 1e-6 * longest, "{case:?}");
         }
     }
-    let opposed = Case { rows: vec![vec![1.0, 2.0], vec![-3.0, -6.0]], w: vec![0.5, 0.5], ..case(FAMILIES[0], 2, 0) };
+    let opposed =
+        Case { rows: vec![vec![1.0, 2.0], vec![-3.0, -6.0]], w: vec![0.5, 0.5], ..case(FAMILIES[0], 2, 0) };
     assert_eq!(bench.direction(&opposed, "config", ""), [0.0, 0.0]);
 }
 
@@ -215,7 +227,8 @@ fn gradvac(rows: &[Vec<f64>], targets: &mut [Vec<f64>]) -> Vec<f64> {
             let cosine = dot(&g, &rows[j]) / (length(&g) * length(&rows[j]) + 1e-8);
             let target = targets[i][j];
             if cosine < target {
-                let (sine, target_sine) = ((1.0 - cosine * cosine).max(0.0).sqrt(), (1.0 - target * target).sqrt());
+                let (sine, target_sine) =
+                    ((1.0 - cosine * cosine).max(0.0).sqrt(), (1.0 - target * target).sqrt());
                 let share = length(&g) * (target * sine - cosine * target_sine)
                     / (length(&rows[j]) * target_sine + 1e-8);
                 g.iter_mut().zip(&rows[j]).for_each(|(g, r)| *g += share * r);

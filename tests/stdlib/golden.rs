@@ -46,16 +46,22 @@ fn every_method_answers_as_torchjd_where_that_is_right() {
     let answers = golden["answers"].as_array().unwrap();
     assert_eq!(found.len(), answers.len());
     for (answer, calls) in answers.iter().zip(found) {
-        let (method, place) = (answer["method"].as_str().unwrap(), format!("{} on {}", answer["key"], answer["input"]));
+        let (method, place) =
+            (answer["method"].as_str().unwrap(), format!("{} on {}", answer["key"], answer["input"]));
         let rows = &golden["inputs"][answer["input"].as_str().unwrap()]["calls"];
-        for (k, (d, theirs)) in calls.cast::<Array>().into_iter().zip(answer["directions"].as_array().unwrap()).enumerate() {
+        for (k, (d, theirs)) in
+            calls.cast::<Array>().into_iter().zip(answer["directions"].as_array().unwrap()).enumerate()
+        {
             let d: Vec<f64> = d.cast::<Array>().iter().map(|x| x.as_float().unwrap()).collect();
             let theirs = numbers(theirs);
             let difference: Vec<f64> = d.iter().zip(&theirs).map(|(a, b)| a - b).collect();
             let longest = rows[k].as_array().unwrap().iter().map(|r| length(&numbers(r))).fold(0.0, f64::max);
             let allowed = tolerance(method, &answer["options"]) * longest;
             let off = length(&difference);
-            assert!(off <= allowed, "{place}, call {k}: {off:e} over {allowed:e}: {d:?}, expected {theirs:?}");
+            assert!(
+                off <= allowed,
+                "{place}, call {k}: {off:e} over {allowed:e}: {d:?}, expected {theirs:?}"
+            );
             // of two answers to a minimisation the shorter one is right
             assert!(method != "mgda" || length(&d) <= length(&theirs) + 1e-12 * longest, "{place}");
         }

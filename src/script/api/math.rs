@@ -218,12 +218,8 @@ fn primitives(engine: &mut Engine) {
 
 /// Eigenvectors, inverses and systems.
 fn linear(engine: &mut Engine) {
-    engine.register_fn("eigh", |h: Matrix| -> Answer<Map> {
-        let found = math::eigh(&h)?;
-        let values = Dynamic::from(array(&found.values));
-        let vectors = Dynamic::from(found.vectors);
-        Ok([("values".into(), values), ("vectors".into(), vectors), ("gap".into(), found.gap.into())].into())
-    });
+    engine.register_fn("eigh", |h: Matrix| -> Answer<Map> { Ok(eigen(math::eigh(&h)?)) });
+    engine.register_fn("gram_eigh", |h: Matrix| -> Answer<Map> { Ok(eigen(math::gram_eigh(&h)?)) });
     engine.register_fn("pinv", |h: Matrix| -> Answer<Matrix> { Ok(math::pinv(&h)?.matrix) });
     engine.register_fn("pinv", |h: Matrix, rtol: Dynamic| -> Answer<Matrix> {
         Ok(math::pinv_cut(&h, given(&rtol, "rtol")?)?)
@@ -231,6 +227,13 @@ fn linear(engine: &mut Engine) {
     engine.register_fn("solve", |a: Matrix, b: Array| -> Answer<Array> {
         Ok(array(&math::solve(&a, &floats(&b, "b")?)?.x))
     });
+}
+
+/// `#{ values, vectors, gap }`.
+fn eigen(found: math::Eigen) -> Map {
+    let values = Dynamic::from(array(&found.values));
+    let vectors = Dynamic::from(found.vectors);
+    [("values".into(), values), ("vectors".into(), vectors), ("gap".into(), found.gap.into())].into()
 }
 
 /// `#{ alpha, gap }`.
