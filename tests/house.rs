@@ -124,8 +124,12 @@ fn links_in_documents_lead_somewhere() {
             .into_iter()
             .map(|f| root().join(f))
             .collect::<Vec<_>>();
-    for entry in std::fs::read_dir(root().join("docs")).unwrap() {
-        documents.push(entry.unwrap().path());
+    let mut folders = vec![root().join("docs")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { documents.push(path) }
+        }
     }
     for document in documents.into_iter().filter(|d| d.extension().is_some_and(|e| e == "md")) {
         let text = std::fs::read_to_string(&document).unwrap();

@@ -5,15 +5,19 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use comfy_table::{Table, presets};
 
-use crate::script::contract::{self, Plan, Report};
+use crate::script::contract::{self, Plan, Property, Report};
 use crate::script::{Console, Failure, Options};
 
 use super::terminal::Terminal;
 use super::{script, work};
+
+/// What takes no longer needs no progress bar.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Arguments of `raco check`.
 #[derive(Args)]
@@ -42,7 +46,12 @@ fn tested(check: Check, interrupt: Arc<AtomicBool>) -> Result<i32, Failure> {
     let console = Rc::new(Terminal::new());
     let options = Options { lib: check.lib, console: console.clone(), interrupt, ..Options::default() };
     let plan = Plan { seeds: check.seeds, m: check.m };
-    let progress = |done, total| console.progress(done, total, "cases");
+    let begun = Instant::now();
+    let progress = |done, total| {
+        if begun.elapsed() > SILENCE {
+            console.progress(done, total, "cases");
+        }
+    };
     let report = contract::check(&check.method, options, &plan, progress);
     console.progress_end();
     let report = report?;
@@ -75,7 +84,12 @@ fn write_report(text: &mut String, report: &Report, terminal: bool) -> std::fmt:
             (false, _) if tested.cases == 0 => "no case",
             (false, _) => "holds",
         };
-        table.add_row([tested.property.name(), result, &tested.cases.to_string()]);
+        // one case is enough to show that w takes part
+        let cases = match tested.property {
+            Property::FollowsWeights => String::new(),
+            _ => tested.cases.to_string(),
+        };
+        table.add_row([tested.property.name(), result, &cases]);
     }
     if table.row_count() > 0 {
         writeln!(text, "\n{table}")?;
@@ -83,9 +97,13 @@ fn write_report(text: &mut String, report: &Report, terminal: bool) -> std::fmt:
     for tested in shown.filter(|t| t.claimed && !t.holds && t.counterexample.is_none()) {
         writeln!(text, "\n`{}` fails on every case", tested.property.name())?;
     }
-    let failing = report.results.iter().filter_map(|t| Some((t.property.name(), t.counterexample.as_ref()?)));
-    for (name, found) in report.broken.iter().map(|found| ("an answer to every case", found)).chain(failing) {
-        writeln!(text, "\n`{name}` fails; {found}\n\n  in a script:\n")?;
+    let failing = report
+        .results
+        .iter()
+        .filter_map(|t| Some((format!("`{}` fails", t.property.name()), t.counterexample.as_ref()?)));
+    let broken = report.broken.iter().map(|found| ("not every case has an answer".to_owned(), found));
+    for (what, found) in broken.chain(failing) {
+        writeln!(text, "\n{what}; {found}\n\n  in a script:\n")?;
         for line in found.script(&report.file).lines() {
             writeln!(text, "    {line}")?;
         }

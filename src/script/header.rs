@@ -12,7 +12,7 @@ pub const SECTIONS: [&str; 8] =
 pub struct Header {
     /// The name before the first colon; empty where there is none.
     pub name: String,
-    /// The rest of the first paragraph.
+    /// The rest of the first paragraph, without the full stop.
     pub summary: String,
     /// Lines between the first paragraph and the first section, without their common indent.
     pub definition: Vec<String>,
@@ -50,7 +50,8 @@ impl Header {
             }
         }
         let first = first.join(" ");
-        let (name, summary) = first.split_once(": ").unwrap_or(("", &first));
+        let first = first.trim_end_matches('.');
+        let (name, summary) = first.split_once(": ").unwrap_or(("", first));
         (header.name, header.summary) = (name.to_owned(), summary.to_owned());
         header.definition = flush(&header.definition);
         for section in &mut header.sections {

@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_scripts;
 mod errors;
 mod hub;
+mod own_method;
 mod resume;
 
 use std::path::Path;

@@ -7,6 +7,7 @@ mod golden;
 mod inspect_step;
 mod losses;
 mod names;
+mod optimality;
 mod problems;
 mod real;
 mod tasks;

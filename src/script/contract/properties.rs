@@ -162,7 +162,7 @@ impl Property {
                 };
                 match products.iter().enumerate().find_map(bad) {
                     Some((i, product)) => {
-                        fails(format!("⟨g{i}, d⟩ ≥ 0"), format!("⟨g{i}, d⟩ = {}", short(product)))
+                        fails(format!("⟨row {i}, d⟩ ≥ 0"), format!("⟨row {i}, d⟩ = {}", short(product)))
                     }
                     None => Verdict::Holds,
                 }
@@ -226,7 +226,7 @@ impl Property {
             }
             Self::Single => match &case.rows[..] {
                 [row] => holds(agree(row, d, base.size.max(length(row))), || {
-                    ("d = g0".to_owned(), format!("d = {}", vector(d)))
+                    ("d is the row".to_owned(), format!("d = {}", vector(d)))
                 }),
                 _ => Verdict::Skipped,
             },
@@ -423,7 +423,7 @@ impl Probe<'_> {
                 }
                 Ok(found) => {
                     let (d, found) = (vector(&self.base.direction), vector(&found.direction));
-                    let expected = format!("the same d with g{zero}, whose weight is 0, set to {name}");
+                    let expected = format!("the same d with row {zero}, whose weight is 0, set to {name}");
                     return Ok(fails(expected, format!("{d}, then {found}")));
                 }
                 Err(verdict @ Verdict::Fails(_)) => return Ok(verdict),

@@ -19,6 +19,9 @@ const CALLS: &str = "
         #{ direction: update.direction.to_array(), alpha: if \"alpha\" in update { update.alpha } else { [] } }
     }";
 
+/// Stands for these functions in messages.
+const NAME: &str = "contract";
+
 /// A method, ready to be asked.
 pub(super) struct Subject {
     host: Host,
@@ -53,9 +56,9 @@ impl Subject {
         host.session().script.replace(PathBuf::from(name));
         let source = find_aggregator(host.session(), name)?;
         let header = Header::parse(&source.text);
-        let calls = host.compile(CALLS, "contract")?;
+        let calls = host.compile(CALLS, NAME)?;
         let opened = host.call(&calls, "open", (name.to_owned(),));
-        let method = opened.map_err(|error| host.explain("contract", *error))?;
+        let method = opened.map_err(|error| explained(&host, *error))?;
         Ok(Self { host, calls, method, file: source.name, header })
     }
 
@@ -73,7 +76,7 @@ impl Subject {
             Err(error) => {
                 let interrupted = matches!(error.unwrap_inner(), EvalAltResult::ErrorTerminated(..));
                 let thrown = matches!(error.unwrap_inner(), EvalAltResult::ErrorRuntime(..));
-                let failure = self.host.explain("contract", *error);
+                let failure = explained(&self.host, *error);
                 if interrupted {
                     return Err(failure);
                 }
@@ -85,6 +88,13 @@ impl Subject {
             }
         }
     }
+}
+
+/// The failure without the lines that are ours.
+fn explained(host: &Host, error: EvalAltResult) -> Failure {
+    let mut failure = host.explain(NAME, error);
+    failure.frames.retain(|frame| frame.source != NAME);
+    failure
 }
 
 fn update(found: Dynamic, rows: &[Vec<f64>]) -> crate::Result<Update> {
