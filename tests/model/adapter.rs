@@ -31,10 +31,11 @@ fn adapted(name: &str) -> (Model, String, Value) {
 }
 
 fn batch(base: &str) -> Batch {
-    let response = |ids| Response { text: String::new(), ids };
+    let response = |ids| Response::new("", ids);
     let examples = sequences(base).into_iter().map(|s| {
         Arc::new(Example {
             prompt: String::new(),
+            prompt_tokens: s.prompt.len(),
             prompt_ids: s.prompt,
             responses: s.responses.into_iter().map(response).collect(),
             labels: vec![],
