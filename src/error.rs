@@ -3,7 +3,10 @@
 //! An error is built low, as data; each layer above adds the place it knows; it is rendered once, by the
 //! command line.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// `std::result::Result` with [`Error`].
@@ -177,6 +180,29 @@ pub fn io_error(error: &std::io::Error, doing: &str, path: impl AsRef<Path>) -> 
         _ => "check the path, its permissions and the free space on its disk",
     };
     Error::new(format!("cannot {doing}: {error}")).in_file(path).help(help)
+}
+
+thread_local! {
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls a reader of another crate, which may panic on broken input: its panic is an `Err` with the message.
+pub(crate) fn contained<T>(read: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    let before = CONTAINED.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(read));
+    CONTAINED.set(before);
+    outcome.map_err(|payload| panic_text(&*payload).to_owned())
+}
+
+/// True inside a reader whose panic is expected: a panic hook has nothing to say then.
+pub fn panic_is_contained() -> bool {
+    CONTAINED.get()
+}
+
+/// The message of a caught panic.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 /// The valid names nearest to a mistyped one, nearest first; for `did you mean` and for listing.

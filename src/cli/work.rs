@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, panic_is_contained};
 use crate::script::Failure;
 
 use super::render;
@@ -22,6 +22,9 @@ pub(super) fn run(
         let thread = thread.spawn(move || {
             // the message itself is reported by `render`, with what a user can do about it
             std::panic::set_hook(Box::new(|info| {
+                if panic_is_contained() {
+                    return;
+                }
                 let place = info.location().map_or(String::new(), ToString::to_string);
                 let _ = writeln!(std::io::stderr(), "panic at {place}");
             }));

@@ -12,6 +12,20 @@ pub struct Response {
     pub text: String,
     /// Token ids, the end token included.
     pub ids: Vec<u32>,
+    /// Tokens before a length limit cut the end off; as many as `ids` where it did not.
+    pub tokens: usize,
+}
+
+impl Response {
+    /// A response that no limit has cut.
+    pub fn new(text: impl Into<String>, ids: Vec<u32>) -> Self {
+        Self { text: text.into(), tokens: ids.len(), ids }
+    }
+
+    /// True if a length limit cut the end off.
+    pub fn is_cut(&self) -> bool {
+        self.tokens > self.ids.len()
+    }
 }
 
 /// A prompt with its responses: two for a preference pair (chosen, rejected), one for a demonstration.
@@ -21,11 +35,13 @@ pub struct Example {
     pub prompt: String,
     /// Token ids of the rendered prompt.
     pub prompt_ids: Vec<u32>,
+    /// Tokens of the prompt before a length limit cut it; as many as `prompt_ids` where it did not.
+    pub prompt_tokens: usize,
     /// `[chosen, rejected]`, or one demonstration.
     pub responses: Vec<Response>,
     /// Per objective: +1 it prefers chosen, -1 rejected, 0 a tie, `None` unlabelled.
     pub labels: Vec<Option<i8>>,
-    /// 1-based line of the file, 0 for rows made in memory.
+    /// 1-based line of the file (row, of a Parquet file), 0 for rows made in memory.
     pub line: usize,
 }
 
@@ -44,21 +60,6 @@ pub struct Preferences {
     pub reference: Option<Arc<Vec<Vec<f64>>>>,
 }
 
-/// How the rows are labelled by one objective.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelCounts {
-    /// Name of the objective.
-    pub objective: String,
-    /// Rows where it prefers chosen.
-    pub chosen: usize,
-    /// Rows where it prefers rejected.
-    pub rejected: usize,
-    /// Ties.
-    pub ties: usize,
-    /// Rows that it does not label.
-    pub unlabelled: usize,
-}
-
 impl Preferences {
     /// Number of examples.
     pub fn len(&self) -> usize {
@@ -68,38 +69,6 @@ impl Preferences {
     /// True without any example.
     pub fn is_empty(&self) -> bool {
         self.examples.is_empty()
-    }
-
-    /// The first `count` examples, or all if there are fewer.
-    pub fn take(&self, count: usize) -> Self {
-        self.skip_take(0, count)
-    }
-
-    /// All examples but the first `count`.
-    pub fn skip(&self, count: usize) -> Self {
-        self.skip_take(count, usize::MAX)
-    }
-
-    fn skip_take(&self, skip: usize, take: usize) -> Self {
-        let examples = self.examples.iter().skip(skip).take(take).cloned().collect();
-        let reference =
-            self.reference.as_ref().map(|r| Arc::new(r.iter().skip(skip).take(take).cloned().collect()));
-        Self { examples: Arc::new(examples), reference, ..self.clone() }
-    }
-
-    /// How each objective labels the rows.
-    pub fn label_counts(&self) -> Vec<LabelCounts> {
-        let counts = |(index, name): (usize, &String)| {
-            let count = |label| self.examples.iter().filter(|e| e.labels[index] == label).count();
-            LabelCounts {
-                objective: name.clone(),
-                chosen: count(Some(1)),
-                rejected: count(Some(-1)),
-                ties: count(Some(0)),
-                unlabelled: count(None),
-            }
-        };
-        self.objectives.iter().enumerate().map(counts).collect()
     }
 
     /// A hash of objectives, token ids and labels: the content that training depends on.
@@ -115,8 +84,12 @@ impl Preferences {
         }
         for example in self.examples.iter() {
             number(&mut hash, example.responses.len());
-            for ids in std::iter::once(&example.prompt_ids).chain(example.responses.iter().map(|r| &r.ids)) {
+            let responses = example.responses.iter().map(|r| (&r.ids, r.tokens));
+            for (ids, tokens) in
+                std::iter::once((&example.prompt_ids, example.prompt_tokens)).chain(responses)
+            {
                 number(&mut hash, ids.len());
+                number(&mut hash, tokens);
                 ids.iter().for_each(|id| {
                     hash.update(&id.to_le_bytes());
                 });
@@ -200,13 +173,14 @@ impl Batch {
         Ok(self.examples.iter().map(move |example| example.labels[index]))
     }
 
-    /// Length in tokens of a response of each example, [B]: 0 chosen or the demonstration, 1 rejected.
+    /// Length in tokens of a response of each example before any limit cut it, at least 1, [B]: 0 chosen or the
+    /// demonstration, 1 rejected.
     ///
     /// # Errors
     /// An example without that response.
     pub fn lengths(&self, response: usize) -> Result<Vec<usize>> {
         let length = |example: &Arc<Example>| match example.responses.get(response) {
-            Some(response) => Ok(response.ids.len()),
+            Some(response) => Ok(response.tokens.max(1)),
             None => Err(Error::new("a demonstration has no rejected response")),
         };
         self.examples.iter().map(length).collect()

@@ -209,7 +209,7 @@ fn labels(object: &Object, moa: bool, wanted: Option<&[String]>) -> Result<Vec<(
         Some(other) => return Err(wrong_type("objectives", "a map of names to labels", other)),
     }
     for (key, value) in object {
-        if let Some(name) = key.strip_prefix("raco_s_") {
+        if let Some(name) = label_of(key) {
             add(name.to_owned(), sign(key, value)?)?;
         } else if moa && key.starts_with(char::is_uppercase) && !key.starts_with("Summary_") {
             let name = key.to_lowercase();
@@ -224,6 +224,21 @@ fn labels(object: &Object, moa: bool, wanted: Option<&[String]>) -> Result<Vec<(
         ));
     }
     Ok(labels)
+}
+
+/// The objective that a column of its own labels by 1, -1, 0: `raco_s_NAME` or, in flat files, `objectives.NAME`.
+fn label_of(key: &str) -> Option<&str> {
+    key.strip_prefix("raco_s_").or_else(|| key.strip_prefix("objectives."))
+}
+
+/// True for a column that is a label.
+pub(super) fn is_label(key: &str) -> bool {
+    label_of(key).is_some()
+}
+
+/// True for a key that holds the text or the ids of a row, where null means absent.
+pub(super) fn is_content(key: &str) -> bool {
+    KNOWN.contains(&key)
 }
 
 fn sign(name: &str, value: &Value) -> Result<Option<i8>> {

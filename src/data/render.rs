@@ -22,7 +22,8 @@ impl std::str::FromStr for Template {
         match name {
             "auto" => Ok(Template::Auto),
             "none" => Ok(Template::None),
-            _ => Err(Error::new(format!("template must be `auto` or `none`, found `{name}`"))),
+            _ => Err(Error::new(format!("template must be `auto` or `none`, found `{name}`"))
+                .help("`auto` is the tokenizer's chat template, `none` the raw text")),
         }
     }
 }
@@ -35,6 +36,14 @@ impl Tokenizer {
             (Template::Auto, None) => "raw text (the tokenizer has no chat template)",
             (Template::Auto, Some(_)) => "chat template of the tokenizer, a text prompt as one user turn",
         }
+    }
+
+    /// The prompt as a model sees it before it answers, as text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::prompt_ids`].
+    pub fn prompt_text(&self, prompt: &Prompt, template: Template) -> Result<String> {
+        Ok(self.render(prompt, template)?.text)
     }
 
     /// Ids of the prompt as a model sees it before it answers: the conversation rendered with the header of

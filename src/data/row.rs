@@ -81,7 +81,7 @@ pub struct Row {
     pub objectives: Vec<(String, Option<i8>)>,
     /// Token ids, where the row brings them.
     pub ids: Option<RowIds>,
-    /// 1-based line of the file, 0 for a row made in memory.
+    /// 1-based line of the file (row, of a Parquet file), 0 for a row made in memory.
     pub line: usize,
 }
 
@@ -188,21 +188,22 @@ impl Faults {
         self.0.push((line, column, error));
     }
 
-    /// One error for all of them; `path` is the file that the rows come from, if any.
-    pub(super) fn finish(mut self, path: Option<&Path>, rows: usize) -> Result<()> {
+    /// One error for all of them; `path` is the file that the rows come from, if any, and `unit` what they are
+    /// counted by: `line` or `row`.
+    pub(super) fn finish(mut self, path: Option<&Path>, unit: &str, rows: usize) -> Result<()> {
         self.0.sort_by_key(|(line, ..)| *line);
         let Some((line, column, first)) = self.0.first().cloned() else { return Ok(()) };
         let help = first.help_text().unwrap_or("mend the row, or leave it out").to_owned();
         let with_help = |error: Error| error.help(help);
-        let unit = if path.is_some() { "line" } else { "row" };
+        let in_file = |error: Error| path.iter().fold(error, |error, path| error.in_file(path));
         if self.0.len() == 1 {
             return Err(with_help(match path {
-                Some(path) => Error::new(first.what()).at(crate::error::Place::File {
+                Some(path) if unit == "line" => Error::new(first.what()).at(crate::error::Place::File {
                     path: path.to_owned(),
                     line: Some(line),
                     column,
                 }),
-                None => Error::new(format!("row {line}: {}", first.what())),
+                _ => in_file(Error::new(format!("{unit} {line}: {}", first.what()))),
             }));
         }
         let shown: Vec<String> = (self.0.iter().take(Self::SHOWN))
@@ -213,10 +214,6 @@ impl Faults {
             .collect();
         let first_ten = if self.0.len() > Self::SHOWN { ", the first ten" } else { "" };
         let what = format!("{} of {rows} rows are unusable{first_ten}:{}", self.0.len(), shown.concat());
-        let error = Error::new(what);
-        Err(with_help(match path {
-            Some(path) => error.in_file(path),
-            None => error,
-        }))
+        Err(with_help(in_file(Error::new(what))))
     }
 }

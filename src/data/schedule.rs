@@ -123,7 +123,8 @@ impl Batches {
     }
 }
 
-fn permutation(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
+/// A random order of `count` things, decided by (seed, epoch).
+pub(super) fn permutation(count: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&epoch.to_le_bytes());

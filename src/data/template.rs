@@ -31,8 +31,10 @@ impl ChatTemplate {
             environment.add_template_owned(NAME, without_generation_blocks(source))?;
             Ok(environment)
         };
-        let environment =
-            compile().map_err(|e| Error::new(format!("the chat template is malformed: {}", describe(&e))))?;
+        let environment = compile().map_err(|e| {
+            Error::new(format!("the chat template is malformed: {}", describe(&e)))
+                .help("fetch the file again, or mend the template")
+        })?;
         let mut template = Self { environment, special, unasked: String::new() };
         // most templates refuse an empty conversation; those append nothing unasked
         if let Ok(text) = template.evaluate(&[], false) {
@@ -48,6 +50,7 @@ impl ChatTemplate {
     pub(super) fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let mut text = self.evaluate(messages, add_generation_prompt).map_err(|e| {
             Error::new(format!("the chat template cannot render the conversation: {}", describe(&e)))
+                .help("give the conversation the form that the template takes, or use `template: \"none\"`")
         })?;
         if !add_generation_prompt && text.ends_with(&self.unasked) {
             text.truncate(text.len() - self.unasked.len());

@@ -17,6 +17,8 @@ const FILES: [&str; 5] = [
     "generation_config.json",
 ];
 
+const AGAIN: &str = "fetch the file again";
+
 /// A tokenizer with its chat template and end tokens, as a Hugging Face folder holds them.
 pub struct Tokenizer {
     pub(super) inner: tokenizers::Tokenizer,
@@ -71,7 +73,8 @@ impl Tokenizer {
             if word.is_empty() || word.contains(char::is_whitespace) {
                 return Err(Error::new(format!(
                     "a word must not be empty or have white space, found `{word}`"
-                )));
+                ))
+                .help("split the text at its white space"));
             }
             let next = vocab.len();
             vocab.entry(word).or_insert_with(|| json!(next));
@@ -101,7 +104,7 @@ impl Tokenizer {
             tokenizers::Tokenizer::from_bytes(bytes(FILES[0]).unwrap_or_default()).map_err(|e| {
                 Error::new(format!("cannot read the tokenizer: {e}"))
                     .in_file(dir.join(FILES[0]))
-                    .help("fetch the file again")
+                    .help(AGAIN)
             })?;
         // a length limit or padding of the file would change the ids without a word
         inner.with_padding(None);
@@ -113,7 +116,7 @@ impl Tokenizer {
         for (map, name) in maps.iter_mut().zip([FILES[1], FILES[3], FILES[4]]) {
             if let Some(bytes) = bytes(name) {
                 *map = serde_json::from_slice(bytes)
-                    .map_err(|e| Error::new(format!("malformed JSON: {e}")).in_file(dir.join(name)))?;
+                    .map_err(|e| Error::new(format!("malformed JSON: {e}")).in_file(dir.join(name)).help(AGAIN))?;
             }
         }
         let [config, special_map, generation] = maps;
@@ -121,7 +124,9 @@ impl Tokenizer {
         let id_of = |name: &str| match special.iter().find(|(n, _)| n == name) {
             None => Ok(None),
             Some((_, token)) => inner.token_to_id(token).map(Some).ok_or_else(|| {
-                Error::new(format!("{name} `{token}` is not in the vocabulary")).in_file(dir.join(FILES[1]))
+                Error::new(format!("{name} `{token}` is not in the vocabulary"))
+                    .in_file(dir.join(FILES[1]))
+                    .help("take tokenizer.json and tokenizer_config.json from the same model")
             }),
         };
         let (bos, eos, pad) = (id_of("bos_token")?, id_of("eos_token")?, id_of("pad_token")?);
@@ -134,7 +139,7 @@ impl Tokenizer {
         let template = match (bytes(FILES[2]), config.get("chat_template")) {
             (Some(bytes), _) => {
                 let source = std::str::from_utf8(bytes)
-                    .map_err(|e| Error::new(format!("not UTF-8: {e}")).in_file(dir.join(FILES[2])))?;
+                    .map_err(|e| Error::new(format!("not UTF-8: {e}")).in_file(dir.join(FILES[2])).help(AGAIN))?;
                 Some((source.to_owned(), FILES[2]))
             }
             (None, Some(value)) => default_template(value).map(|source| (source, FILES[1])),
@@ -209,7 +214,8 @@ impl Tokenizer {
                 Err(match unknown {
                     Some(word) => Error::new(format!("the vocabulary has no word `{}`", excerpt(word)))
                         .help("use words of the vocabulary, separated by spaces"),
-                    None => Error::new(format!("the text cannot be tokenised: {e}")),
+                    None => Error::new(format!("the text cannot be tokenised: {e}"))
+                        .help("leave the text out, or fetch the tokenizer again"),
                 })
             }
         }
@@ -220,7 +226,9 @@ impl Tokenizer {
     /// # Errors
     /// What the tokenizer's decoder says.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(|e| Error::new(format!("the ids cannot be decoded: {e}")))
+        self.inner.decode(ids, true).map_err(|e| {
+            Error::new(format!("the ids cannot be decoded: {e}")).help("use the ids of this tokenizer")
+        })
     }
 
     /// The id of one token.

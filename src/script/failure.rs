@@ -4,7 +4,7 @@ use std::fmt;
 
 use rhai::{Dynamic, Engine, EvalAltResult, Map, ParseErrorType, Position};
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, panic_text};
 
 use super::suggest;
 
@@ -231,11 +231,7 @@ fn lower(text: &str) -> String {
 
 /// A panic of the host, caught.
 pub(crate) fn panicked(payload: &(dyn std::any::Any + Send)) -> Error {
-    let text = payload
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
+    let text = panic_text(payload);
     Error::with_kind(Kind::Internal, format!("raco itself failed: {text}"))
         .help("please report it with the script; files already written are whole")
 }

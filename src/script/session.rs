@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rhai::{Module, Shared};
 
+use crate::data::hub::{self, Hub, Wanted};
 use crate::error::{Error, Result};
 
 use super::args::Given;
@@ -94,6 +95,23 @@ impl Session {
     /// Notes what the script read: a run goes on only with the same.
     pub(crate) fn note_input(&self, path: &str, fingerprint: String) {
         self.inputs.borrow_mut().insert(path.to_owned(), fingerprint.into());
+    }
+
+    /// The local path of a path or of an address of the hub, `hf:…`, fetched if need be.
+    ///
+    /// # Errors
+    /// As [`Hub::fetch`].
+    pub(crate) fn local(&self, path: &str, wanted: Wanted) -> Result<PathBuf> {
+        if !hub::is_address(path) {
+            return Ok(path.into());
+        }
+        let mut progress = |done: usize, total: usize, name: &str| {
+            self.console().progress(done, total, &format!("MiB of {name}"));
+        };
+        let fetched = Hub::from_env()?.fetch(path, wanted, &mut progress);
+        self.console().progress_end();
+        self.check_interrupt()?;
+        fetched
     }
 
     /// The folder of the running script.

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bad_scripts;
 mod errors;
+mod hub;
 mod resume;
 
 use std::path::Path;

@@ -72,9 +72,10 @@ pub fn pair(rng: &mut impl Rng, vocab: usize, lengths: [usize; 3], common: usize
     let mut ids = |n: usize| -> Vec<u32> { (0..n).map(|_| rng.random_range(0..vocab as u32)).collect() };
     let (prompt_ids, chosen, mut rejected) = (ids(lengths[0]), ids(lengths[1]), ids(lengths[2]));
     rejected[..common].copy_from_slice(&chosen[..common]);
-    let response = |ids| Response { text: String::new(), ids };
+    let response = |ids| Response::new("", ids);
     Example {
         prompt: String::new(),
+        prompt_tokens: prompt_ids.len(),
         prompt_ids,
         responses: vec![response(chosen), response(rejected)],
         labels: vec![],

@@ -1,13 +1,20 @@
 //! Data: tokenizers, rows, batches, packing.
 
+mod bad_input;
 mod batch;
+mod hub;
 mod layouts;
 mod packed;
+mod parquet;
 mod read;
+mod real_tokenizers;
 mod row;
 mod schedule;
+mod select;
+mod summary;
 mod template;
 mod tokenizer;
+mod truncation;
 
 use std::path::{Path, PathBuf};
 

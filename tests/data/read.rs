@@ -171,7 +171,10 @@ fn the_context_is_a_limit_that_may_be_reached() {
     assert!(fits(6).is_ok());
     let error = fits(5).unwrap_err();
     assert_eq!(error.what(), "prompt and response make 6 tokens, the model's context is 5");
-    assert_eq!(error.help_text(), Some("leave these rows out, or use a model with a longer context"));
+    assert_eq!(
+        error.help_text(),
+        Some("cut them with `max_length`, leave these rows out, or use a model with a longer context")
+    );
 }
 
 #[test]
@@ -231,7 +234,7 @@ fn files_without_rows_or_of_another_kind_are_refused() {
     };
     assert_eq!(refused("pairs.jsonl", "\n \n"), "there are no rows");
     assert_eq!(refused("pairs.csv", "prompt,chosen,rejected,raco_s_quality\n"), "there are no rows");
-    assert_eq!(refused("pairs.parquet", ""), "rows are read from `.jsonl` or `.csv`, found `.parquet`");
+    assert_eq!(refused("pairs.txt", ""), "rows are read from `.jsonl`, `.csv` or `.parquet`, found `.txt`");
     let absent = Preferences::read("absent.jsonl".as_ref(), &words(), &ReadOptions::default()).unwrap_err();
     assert!(absent.what().starts_with("cannot read the rows: "), "{absent}");
     assert_eq!(position(&absent), (None, None));

@@ -92,9 +92,10 @@ fn gradients_are_those_of_torch() {
     for name in MODELS {
         let model = load(name);
         let example = |s: Sequence| {
-            let response = |ids| Response { text: String::new(), ids };
+            let response = |ids| Response::new("", ids);
             Arc::new(Example {
                 prompt: String::new(),
+                prompt_tokens: s.prompt.len(),
                 prompt_ids: s.prompt,
                 responses: s.responses.into_iter().map(response).collect(),
                 labels: vec![],

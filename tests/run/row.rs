@@ -13,10 +13,11 @@ fn names() -> Vec<String> {
 }
 
 fn example(labels: [Option<i8>; 2]) -> Arc<Example> {
-    let response = |text: &str| Response { text: text.into(), ids: vec![1] };
+    let response = |text: &str| Response::new(text, vec![1]);
     Arc::new(Example {
         prompt: "p".into(),
         prompt_ids: vec![0],
+        prompt_tokens: 1,
         responses: vec![response("a"), response("b")],
         labels: labels.to_vec(),
         line: 1,

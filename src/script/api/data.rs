@@ -1,25 +1,26 @@
 //! Preference pairs, demonstrations, and the batches drawn from them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use rhai::{Array, Dynamic, Engine, Map};
 
+use crate::data::hub::Wanted;
 use crate::data::{self, Example, ReadOptions, Row};
 use crate::engine::Reference;
 use crate::error::{Error, Result};
 use crate::model::Model;
 
 use super::super::session::Session;
-use super::super::value::{Answer, Opts, count, show, type_of};
+use super::super::value::{Answer, Opts, show, type_of};
 use super::model::prompt;
 
 /// A set of examples with the reference that scores them.
 #[derive(Clone)]
 pub(super) struct Preferences {
-    session: Rc<Session>,
-    inner: data::Preferences,
+    pub session: Rc<Session>,
+    pub inner: data::Preferences,
     reference: Option<Rc<Reference>>,
 }
 
@@ -36,6 +37,11 @@ pub(super) struct Batches {
 pub(super) struct Batch(pub Rc<data::Batch>);
 
 impl Preferences {
+    /// Another set of the same kind.
+    pub fn with(&self, inner: data::Preferences) -> Self {
+        Self { inner, ..self.clone() }
+    }
+
     /// Sums of response log-probs under a model, `#{ chosen, rejected }`.
     fn score(&self, reference: &Reference, what: &str) -> Result<Map> {
         let scores = score(&self.session, reference, &self.inner.examples, what)?;
@@ -134,16 +140,35 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
         },
     );
     let shared = session.clone();
-    engine.register_fn("demonstrations", move |rows: Array, policy: Model| -> Answer<Preferences> {
-        Ok(from_rows(&shared, &rows, &policy, Map::new(), demonstration)?)
+    engine.register_fn("preferences", move |rows: Array, policy: Model| -> Answer<Preferences> {
+        Ok(from_rows(&shared, &rows, &policy, Map::new(), pair)?)
     });
-    let shared = session.clone();
-    engine.register_fn("demonstrations", move |path: &str, policy: Model| -> Answer<Preferences> {
-        let (_, read) = read_options(Opts::new("demonstrations", Map::new()), &policy)?;
-        let inner = data::Preferences::demonstrations(Path::new(path), policy.tokenizer(), &read)?;
-        shared.note_input(path, inner.fingerprint());
-        Ok(Preferences { session: shared.clone(), inner, reference: None })
-    });
+    for has_options in [false, true] {
+        let shared = session.clone();
+        let of_rows = move |rows: Array, policy: Model, options: Map| -> Answer<Preferences> {
+            Ok(from_rows(&shared, &rows, &policy, options, demonstration)?)
+        };
+        let shared = session.clone();
+        let of_file = move |path: &str, policy: Model, options: Map| -> Answer<Preferences> {
+            let (reference, read) = read_options(Opts::new("demonstrations", options), &policy)?;
+            let file = shared.local(path, Wanted::Model)?;
+            let mut inner = data::Preferences::demonstrations(&file, policy.tokenizer(), &read)?;
+            inner.origin = path.to_owned();
+            shared.note_input(path, inner.fingerprint());
+            Ok(loaded(&shared, inner, reference))
+        };
+        if has_options {
+            engine.register_fn("demonstrations", of_rows);
+            engine.register_fn("demonstrations", of_file);
+        } else {
+            engine.register_fn("demonstrations", move |rows: Array, policy: Model| {
+                of_rows(rows, policy, Map::new())
+            });
+            engine.register_fn("demonstrations", move |path: &str, policy: Model| {
+                of_file(path, policy, Map::new())
+            });
+        }
+    }
     preferences(engine);
     batch(engine);
 }
@@ -160,12 +185,6 @@ fn preferences(engine: &mut Engine) {
     engine.register_fn("rows", |p: &mut Preferences| -> Array {
         p.inner.examples.iter().map(|e| Dynamic::from(row_map(e, &p.inner.objectives))).collect()
     });
-    engine.register_fn("take", |p: &mut Preferences, n: i64| -> Answer<Preferences> {
-        Ok(Preferences { inner: p.inner.take(count(n, "the number of rows")?), ..p.clone() })
-    });
-    engine.register_fn("skip", |p: &mut Preferences, n: i64| -> Answer<Preferences> {
-        Ok(Preferences { inner: p.inner.skip(count(n, "the number of rows")?), ..p.clone() })
-    });
     engine.register_fn("labels", |p: &mut Preferences, objective: &str| -> Answer<Array> {
         let all: Vec<usize> = (0..p.inner.len()).collect();
         let batch = p.inner.select(&all);
@@ -173,22 +192,6 @@ fn preferences(engine: &mut Engine) {
         let label =
             |(&sign, labelled): (&f64, bool)| if labelled { (sign as i64).into() } else { Dynamic::UNIT };
         Ok(signs.iter().zip(labelled).map(label).collect())
-    });
-    engine.register_fn("label_counts", |p: &mut Preferences| -> Array {
-        let counts = p.inner.label_counts().into_iter();
-        let map = |c: data::LabelCounts| -> Map {
-            [
-                ("objective", Dynamic::from(c.objective)),
-                ("chosen", (c.chosen as i64).into()),
-                ("rejected", (c.rejected as i64).into()),
-                ("ties", (c.ties as i64).into()),
-                ("unlabelled", (c.unlabelled as i64).into()),
-            ]
-            .into_iter()
-            .map(|(k, v)| (k.into(), v))
-            .collect()
-        };
-        counts.map(|c| Dynamic::from(map(c))).collect()
     });
     engine.register_fn("score", |p: &mut Preferences, model: Model| -> Answer<Map> {
         // a policy that is still the reference was scored with it
@@ -242,11 +245,11 @@ fn batch(engine: &mut Engine) {
     engine.register_fn("to_debug", text);
 }
 
-fn names(names: &[String]) -> Array {
+pub(super) fn names(names: &[String]) -> Array {
     names.iter().map(|name| name.into()).collect()
 }
 
-fn row_map(example: &Example, objectives: &[String]) -> Map {
+pub(super) fn row_map(example: &Example, objectives: &[String]) -> Map {
     let mut row = Map::new();
     row.insert("prompt".into(), example.prompt.clone().into());
     let keys: &[&str] = if example.responses.len() == 1 { &["response"] } else { &["chosen", "rejected"] };
@@ -271,6 +274,9 @@ fn read_options(mut options: Opts, policy: &Model) -> Result<(Option<Rc<Referenc
         template: options.text("template")?.map_or(Ok(data::Template::Auto), |t| t.parse())?,
         context: policy.config().context,
         vocab: policy.config().vocab,
+        max_length: options.count("max_length")?.unwrap_or(usize::MAX),
+        max_prompt_length: options.count("max_prompt_length")?.unwrap_or(usize::MAX),
+        keep: options.text("truncation")?.map_or(Ok(data::Keep::default()), |keep| keep.parse())?,
     };
     let reference = options.host::<Model>("reference", "a model, such as `policy.frozen()`")?;
     options.finish()?;
@@ -286,9 +292,27 @@ fn cache_folder() -> Option<PathBuf> {
 
 fn load(session: &Rc<Session>, path: &str, policy: &Model, options: Map) -> Result<Preferences> {
     let (reference, read) = read_options(Opts::new("load_preferences", options), policy)?;
-    let inner = data::Preferences::read(Path::new(path), policy.tokenizer(), &read)?;
+    let file = session.local(path, Wanted::Model)?;
+    let mut inner = data::Preferences::read(&file, policy.tokenizer(), &read)?;
+    inner.origin = path.to_owned();
     session.note_input(path, inner.fingerprint());
-    Ok(Preferences { session: session.clone(), inner, reference })
+    Ok(loaded(session, inner, reference))
+}
+
+/// The set as scripts hold it; tells what a length limit cut.
+fn loaded(session: &Rc<Session>, inner: data::Preferences, reference: Option<Rc<Reference>>) -> Preferences {
+    let cut = inner.truncated();
+    if cut.rows > 0 {
+        session.console().print(&format!(
+            "{}: {} of {} rows are truncated ({} prompts, {} responses)",
+            inner.origin,
+            cut.rows,
+            inner.len(),
+            cut.prompts,
+            cut.responses
+        ));
+    }
+    Preferences { session: session.clone(), inner, reference }
 }
 
 fn from_rows(
@@ -309,7 +333,7 @@ fn from_rows(
     };
     let rows = rows.iter().enumerate().map(row).collect::<Result<Vec<Row>>>()?;
     let inner = data::Preferences::from_rows(rows, policy.tokenizer(), &read)?;
-    Ok(Preferences { session: session.clone(), inner, reference })
+    Ok(loaded(session, inner, reference))
 }
 
 fn field(map: &Map, key: &str) -> Result<String> {

@@ -9,6 +9,7 @@ mod math;
 mod method;
 mod model;
 mod optim;
+mod pairs;
 mod random;
 mod report;
 mod run;
@@ -31,6 +32,7 @@ pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     text::register(engine, session);
     model::register(engine, session);
     data::register(engine, session);
+    pairs::register(engine);
     loss::register(engine);
     gradients::register(engine, session);
     optim::register(engine);

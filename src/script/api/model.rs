@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rhai::{Array, Dynamic, Engine, Map};
 
+use crate::data::hub::Wanted;
 use crate::data::{Prompt, Template, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::{Model, Precision, Sampling};
@@ -17,7 +18,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_type_with_name::<Model>("Model");
     let shared = session.clone();
     engine.register_fn("load_model", move |path: &str| -> Answer<Model> {
-        let model = Model::load(Path::new(path))?;
+        let model = Model::load(&shared.local(path, Wanted::Model)?)?;
         shared.note_input(path, model.fingerprint()?);
         Ok(model)
     });
@@ -71,8 +72,12 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_fn("word_level_tokenizer", |words: Array| -> Answer<SharedTokenizer> {
         Ok(SharedTokenizer(Arc::new(Tokenizer::word_level(&strings(&words, "the words")?)?)))
     });
-    engine.register_fn("load_tokenizer", |path: &str| -> Answer<SharedTokenizer> {
-        Ok(SharedTokenizer(Arc::new(Tokenizer::load(Path::new(path))?)))
+    let shared = session.clone();
+    engine.register_fn("load_tokenizer", move |path: &str| -> Answer<SharedTokenizer> {
+        Ok(SharedTokenizer(Arc::new(Tokenizer::load(&shared.local(path, Wanted::Tokenizer)?)?)))
+    });
+    engine.register_fn("render", |tokenizer: &mut SharedTokenizer, value: Dynamic| -> Answer<String> {
+        Ok(tokenizer.prompt_text(&prompt(&value)?, Template::Auto)?)
     });
     engine.register_fn("encode", |tokenizer: &mut SharedTokenizer, text: &str| -> Answer<Array> {
         Ok(tokenizer.encode(text)?.into_iter().map(|id| Dynamic::from(i64::from(id))).collect())

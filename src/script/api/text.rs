@@ -39,7 +39,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     });
 }
 
-fn table(session: &Session, head: &[Dynamic], rows: &[Dynamic]) -> Result<String> {
+pub(super) fn table(session: &Session, head: &[Dynamic], rows: &[Dynamic]) -> Result<String> {
     let mut table = Table::new();
     let style = if session.console().width().is_some() {
         presets::UTF8_FULL_CONDENSED
