@@ -102,9 +102,7 @@ impl Tokenizer {
         let bytes = |name: &str| files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes.as_slice());
         let mut inner =
             tokenizers::Tokenizer::from_bytes(bytes(FILES[0]).unwrap_or_default()).map_err(|e| {
-                Error::new(format!("cannot read the tokenizer: {e}"))
-                    .in_file(dir.join(FILES[0]))
-                    .help(AGAIN)
+                Error::new(format!("cannot read the tokenizer: {e}")).in_file(dir.join(FILES[0])).help(AGAIN)
             })?;
         // a length limit or padding of the file would change the ids without a word
         inner.with_padding(None);
@@ -115,8 +113,9 @@ impl Tokenizer {
         let mut maps = [Map::new(), Map::new(), Map::new()];
         for (map, name) in maps.iter_mut().zip([FILES[1], FILES[3], FILES[4]]) {
             if let Some(bytes) = bytes(name) {
-                *map = serde_json::from_slice(bytes)
-                    .map_err(|e| Error::new(format!("malformed JSON: {e}")).in_file(dir.join(name)).help(AGAIN))?;
+                *map = serde_json::from_slice(bytes).map_err(|e| {
+                    Error::new(format!("malformed JSON: {e}")).in_file(dir.join(name)).help(AGAIN)
+                })?;
             }
         }
         let [config, special_map, generation] = maps;
@@ -138,8 +137,9 @@ impl Tokenizer {
         }
         let template = match (bytes(FILES[2]), config.get("chat_template")) {
             (Some(bytes), _) => {
-                let source = std::str::from_utf8(bytes)
-                    .map_err(|e| Error::new(format!("not UTF-8: {e}")).in_file(dir.join(FILES[2])).help(AGAIN))?;
+                let source = std::str::from_utf8(bytes).map_err(|e| {
+                    Error::new(format!("not UTF-8: {e}")).in_file(dir.join(FILES[2])).help(AGAIN)
+                })?;
                 Some((source.to_owned(), FILES[2]))
             }
             (None, Some(value)) => default_template(value).map(|source| (source, FILES[1])),

@@ -134,6 +134,9 @@ fn files_of_rows() {
     told("too long", &error, ["a.jsonl:1", "the model's context is 3", "cut them with `max_length`"]);
 }
 
+/// tokenizer.json, other files, and place, fault, mend.
+type Folder = (String, &'static [(&'static str, &'static str)], [&'static str; 3]);
+
 #[test]
 fn tokenizer_folders() {
     let good = || {
@@ -142,13 +145,21 @@ fn tokenizer_folders() {
     };
     let none: &[(&str, &str)] = &[];
     let again = "fetch the file again";
-    let cases: [(String, &[(&str, &str)], [&str; 3]); 12] = [
+    let cases: [Folder; 12] = [
         (String::new(), none, ["tokenizer.json", "cannot read the tokenizer", again]),
         ("{".into(), none, ["tokenizer.json", "cannot read the tokenizer", again]),
         ("[]".into(), none, ["tokenizer.json", "cannot read the tokenizer", again]),
         (good().replace("BPE", "PBE"), none, ["tokenizer.json", "cannot read the tokenizer", again]),
-        (good().replace("[]}", "[[\"a\",\"b\"]]}"), none, ["tokenizer.json", "cannot read the tokenizer", again]),
-        (good(), &[("tokenizer_config.json", "{\"eos\"")], ["tokenizer_config.json", "malformed JSON", again]),
+        (
+            good().replace("[]}", "[[\"a\",\"b\"]]}"),
+            none,
+            ["tokenizer.json", "cannot read the tokenizer", again],
+        ),
+        (
+            good(),
+            &[("tokenizer_config.json", "{\"eos\"")],
+            ["tokenizer_config.json", "malformed JSON", again],
+        ),
         (good(), &[("special_tokens_map.json", "[]")], ["special_tokens_map.json", "malformed JSON", again]),
         (good(), &[("generation_config.json", "")], ["generation_config.json", "malformed JSON", again]),
         (
@@ -220,5 +231,9 @@ fn templates_that_cannot_render() {
     let row = json!({ "messages": chat, "chosen": "ten", "rejected": "red", "objectives": { "quality": 1 } });
     let raw = ReadOptions { template: Template::None, ..ReadOptions::default() };
     let error = super::read("a.jsonl", &row.to_string(), &raw).unwrap_err();
-    told("raw chat", &error, ["a.jsonl:1", "a conversation needs a chat template", "give the prompt as text"]);
+    told(
+        "raw chat",
+        &error,
+        ["a.jsonl:1", "a conversation needs a chat template", "give the prompt as text"],
+    );
 }

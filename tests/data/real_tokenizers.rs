@@ -54,7 +54,8 @@ fn load(family: &str) -> Option<(Tokenizer, Golden)> {
         println!("skipped: tests/golden/tokenizers/fetch.sh has not fetched {}", folder.display());
         return None;
     }
-    let golden = std::fs::read_to_string(root().join(format!("tests/golden/tokenizers/{family}.json"))).unwrap();
+    let golden =
+        std::fs::read_to_string(root().join(format!("tests/golden/tokenizers/{family}.json"))).unwrap();
     Some((Tokenizer::load(&folder).unwrap(), serde_json::from_str(&golden).unwrap()))
 }
 
@@ -117,7 +118,11 @@ fn pairs_of_a_real_tokenizer_end_as_its_turns_do() {
         for response in &set.examples[0].responses {
             let after: Vec<u32> = response.ids.iter().copied().skip_while(|id| *id != end).skip(1).collect();
             assert!(response.ids.contains(&end), "{family}");
-            assert_eq!(tokenizer.decode(&after).unwrap().trim(), "", "{family}: white space after the end at most");
+            assert_eq!(
+                tokenizer.decode(&after).unwrap().trim(),
+                "",
+                "{family}: white space after the end at most"
+            );
         }
     }
 }
