@@ -15,7 +15,7 @@ use super::log_probs::LogProbs;
 use crate::data::Packed;
 use crate::error::{Error, Place, Result};
 use crate::model::values::{tensor, values};
-use crate::model::{Model, ParameterSpace};
+use crate::model::{Model, ParameterSpace, reserve};
 
 /// A block of cotangents counts as explained when what is left of each row is below this share of the row.
 const RANK_TOLERANCE: f64 = 1e-6;
@@ -42,6 +42,7 @@ pub fn jacobian(names: Arc<Vec<String>>, losses: &[Tensor], log_probs: &LogProbs
 
     let model = &log_probs.model;
     let space = model.weights().space().clone();
+    reserve(&format!("the gradients of {m} objectives"), (4 * m * space.size()) as u64)?;
     let mut rows = Accumulator::new(space.clone(), m);
     let mut kept = log_probs.recorded.lock().unwrap_or_else(|p| p.into_inner()).take();
     let mut terms = 1;

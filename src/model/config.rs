@@ -34,7 +34,7 @@ impl Family {
         }
     }
 
-    fn architecture(self) -> &'static str {
+    pub(super) fn architecture(self) -> &'static str {
         match self {
             Self::Llama => "LlamaForCausalLM",
             Self::Qwen3 => "Qwen3ForCausalLM",

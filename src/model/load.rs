@@ -11,47 +11,109 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::config::read_json;
+use super::gguf::Gguf;
 use super::peft::refuse_as_model;
 use super::values::values;
-use super::{Config, Family, Model, Parameter, Weights, gemma3, parameters};
+use super::{
+    Config, Family, Memory, Model, Parameter, Precision, Weights, allowed_bytes, gemma3, parameters,
+};
 use crate::data::Tokenizer;
 use crate::error::{Error, Place, Result, io_error};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
+/// How a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// How its weights are kept; those that are trained are f32.
+    pub precision: Precision,
+    /// Objectives of the training of all weights that is to come: it must fit into memory as well.
+    pub objectives: Option<usize>,
+}
+
 impl Model {
-    /// Reads a Hugging Face folder: config.json, safetensors and the tokenizer.
+    /// Reads a Hugging Face folder (config.json, safetensors and the tokenizer), or a GGUF file with its tokenizer
+    /// beside it.
     ///
     /// # Errors
     /// A file that is missing, broken or not understood; weights that do not fit config.json or memory; a
     /// tokenizer that does not fit the embedding.
-    pub fn load(dir: &Path) -> Result<Self> {
-        if !dir.is_dir() {
-            return Err(Error::new("there is no such model folder").in_file(dir).help(
-                "give the path of a Hugging Face folder: config.json, model.safetensors, tokenizer.json",
-            ));
-        }
-        refuse_as_model(dir)?;
-        let mut config = Config::read(dir)?;
-        let tokenizer = Tokenizer::load(dir)?;
+    pub fn load(path: &Path) -> Result<Self> {
+        Self::load_as(path, Load::default())
+    }
+
+    /// The same, with a choice of how its weights are kept.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_as(path: &Path, load: Load) -> Result<Self> {
+        let (mut config, gguf) = open(path)?;
+        let dir = if gguf.is_some() { parent(path) } else { path };
+        let memory = Memory::estimate(&config, load.precision, load.objectives);
+        memory.check(load.precision, allowed_bytes()).map_err(|e| e.in_file(path))?;
+        let tokenizer = Tokenizer::load(dir).map_err(|e| match &gguf {
+            Some(_) if !dir.join("tokenizer.json").exists() => Error::new(
+                "no `tokenizer.json` beside the GGUF file; raco does not build one from its metadata",
+            )
+            .in_file(path)
+            .help("put tokenizer.json and tokenizer_config.json of the original model beside it"),
+            _ => e,
+        })?;
         tokenizer.check_fits(config.vocab).map_err(|e| e.in_file(dir))?;
         config.add_stop_tokens(tokenizer.end_tokens().iter().copied());
-        let weights = read_weights(dir, &config)?;
-        let source = std::fs::canonicalize(dir).map_err(|e| io_error(&e, "read", dir))?;
+        let weights = match gguf {
+            Some(gguf) => gguf.weights(&config, load.precision)?,
+            None => read_weights(dir, &config, load.precision)?,
+        };
+        let source = std::fs::canonicalize(path).map_err(|e| io_error(&e, "read", path))?;
         Ok(Self::new(config, weights, Arc::new(tokenizer)).with_source(source.display().to_string()))
     }
 }
 
-/// Reads the parameters of an architecture as f32 from `model.safetensors`, or from the shards that
-/// `model.safetensors.index.json` names.
+/// The architecture of a Hugging Face folder or a GGUF file.
+///
+/// # Errors
+/// As [`Model::load`], of the configuration.
+pub fn read_config(path: &Path) -> Result<Config> {
+    Ok(open(path)?.0)
+}
+
+/// The architecture, and the header of a GGUF file; a config.json beside it goes before the file's own keys.
+fn open(path: &Path) -> Result<(Config, Option<Gguf>)> {
+    if path.is_file() && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")) {
+        let gguf = Gguf::open(path)?;
+        let dir = parent(path);
+        let config = if dir.join("config.json").exists() {
+            Config::read(dir)?
+        } else {
+            Config::from_json(gguf.config()?).map_err(|e| e.in_file(path))?
+        };
+        return Ok((config, Some(gguf)));
+    }
+    if !path.is_dir() {
+        let what = if path.exists() { "this is no model folder" } else { "there is no such model folder" };
+        return Err(Error::new(what).in_file(path).help(
+            "give the path of a Hugging Face folder (config.json, model.safetensors, tokenizer.json) or of a GGUF \
+             file",
+        ));
+    }
+    refuse_as_model(path)?;
+    Ok((Config::read(path)?, None))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// Reads the parameters of an architecture from `model.safetensors`, or from the shards that
+/// `model.safetensors.index.json` names, to be kept in `precision`.
 ///
 /// # Errors
 /// No weights, a truncated or broken file, any tensor that is missing, misshapen, of another type or
-/// unexpected (all of them by name), a value that is not finite, weights that do not fit into memory.
-pub fn read_weights(dir: &Path, config: &Config) -> Result<Weights> {
+/// unexpected (all of them by name), a value that is not finite.
+pub fn read_weights(dir: &Path, config: &Config, precision: Precision) -> Result<Weights> {
     let expected = parameters(config);
-    check_memory(weight_bytes(config), available_bytes()).map_err(|e| e.in_file(dir))?;
     let files = files(dir)?;
     let maps = files.iter().map(|path| map(path)).collect::<Result<Vec<_>>>()?;
     let mut found: BTreeMap<String, (&Path, TensorView)> = BTreeMap::new();
@@ -74,50 +136,26 @@ pub fn read_weights(dir: &Path, config: &Config) -> Result<Weights> {
     }
     drop_known_extras(config, &mut found)?;
     problems.extend(misfits(&expected, &found));
-    if !problems.is_empty() {
-        let list = problems.iter().take(10).cloned().collect::<Vec<_>>().join("; ");
-        let more = problems.len().checked_sub(11).map_or(String::new(), |n| format!("; and {} more", n + 1));
-        return Err(Error::new(format!("the weights do not fit config.json: {list}{more}"))
-            .in_file(dir)
-            .help("take config.json and weights from the same model"));
-    }
+    refuse_misfits(&problems).map_err(|e| e.in_file(dir))?;
     let read = |(name, _): &(String, Vec<usize>)| {
         let (path, view) = found.get(name).ok_or_else(|| Error::internal(format!("lost `{name}`")))?;
-        parameter(name, view).map_err(|e| e.at(Place::Tensor(name.clone())).in_file(path))
+        let read = parameter(name, view).map_err(|e| e.at(Place::Tensor(name.clone())).in_file(path))?;
+        Ok(Parameter { tensor: read.tensor.to_dtype(precision.dtype())?, ..read })
     };
     // collected to a Vec first: which of several bad tensors is named must not depend on the threads
     let read: Vec<Result<Parameter>> = expected.par_iter().map(read).collect();
     Ok(Weights::new(read.into_iter().collect::<Result<_>>()?))
 }
 
-/// Bytes that the weights of an architecture take in memory, f32.
-pub fn weight_bytes(config: &Config) -> u64 {
-    parameters(config).iter().map(|(_, shape)| 4 * shape.iter().map(|&n| n as u64).product::<u64>()).sum()
-}
-
-/// Refuses weights that cannot fit; `available` is `None` where the system does not tell.
-///
-/// # Errors
-/// `needed` is more than `available`, both in bytes.
-pub fn check_memory(needed: u64, available: Option<u64>) -> Result<()> {
-    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    match available {
-        Some(available) if needed > available => Err(Error::new(format!(
-            "the weights take {} MiB as f32, and {} MiB of memory are available",
-            mib(needed),
-            available >> 20
-        ))
-        .help("choose a smaller model, or free some memory")),
-        _ => Ok(()),
+/// Fails with every tensor that does not fit.
+pub(super) fn refuse_misfits(problems: &[String]) -> Result<()> {
+    if problems.is_empty() {
+        return Ok(());
     }
-}
-
-/// Memory that programs can still take, in bytes, where the system tells (Linux).
-pub fn available_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
+    let list = problems.iter().take(10).cloned().collect::<Vec<_>>().join("; ");
+    let more = problems.len().checked_sub(11).map_or(String::new(), |n| format!("; and {} more", n + 1));
+    Err(Error::new(format!("the weights do not fit config.json: {list}{more}"))
+        .help("take config.json and weights from the same model"))
 }
 
 fn files(dir: &Path) -> Result<Vec<PathBuf>> {
@@ -126,9 +164,14 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![single]);
     }
     if !index.exists() {
-        return Err(Error::new(format!("found neither `{SINGLE}` nor `{INDEX}`"))
-            .in_file(dir)
-            .help("give a Hugging Face folder with safetensors weights"));
+        let entries = std::fs::read_dir(dir).map_err(|e| io_error(&e, "read", dir))?;
+        let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let other = |end: &str| files.filter(|path| path.extension().is_some_and(|e| e == end)).min();
+        let help = match other("gguf") {
+            Some(file) => format!("to read a GGUF file, give its own path: `{}`", file.display()),
+            None => "give a Hugging Face folder with safetensors weights".into(),
+        };
+        return Err(Error::new(format!("found neither `{SINGLE}` nor `{INDEX}`")).in_file(dir).help(help));
     }
     let json = read_json(&index)?;
     let bad = |what: String| Error::new(what).in_file(&index).help("fetch the file again");
@@ -220,7 +263,7 @@ pub(super) fn parameter(name: &str, view: &TensorView) -> Result<Parameter> {
     Ok(parameter)
 }
 
-fn check_finite(values: &[f32]) -> Result<()> {
+pub(super) fn check_finite(values: &[f32]) -> Result<()> {
     let Some(first) = values.iter().position(|v| !v.is_finite()) else { return Ok(()) };
     let count = values.iter().filter(|v| !v.is_finite()).count();
     Err(Error::new(format!(

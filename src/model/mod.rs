@@ -5,12 +5,14 @@ mod config;
 mod decoder;
 mod gemma3;
 mod generate;
+mod gguf;
 mod init;
 mod layers;
 mod layout;
 mod llama;
 mod load;
 mod lora;
+mod memory;
 pub(crate) mod ops;
 mod pass;
 mod peft;
@@ -25,8 +27,9 @@ pub use config::{Config, Family, Llama3Scaling, Local, Rope, Scaling};
 pub use decoder::Recorded;
 pub use generate::{Generation, Sampling};
 pub use layout::{LayerParams, Layout, parameters};
-pub use load::{available_bytes, check_memory, read_weights, weight_bytes};
+pub use load::{Load, read_config, read_weights};
 pub use lora::{Adapter, Lora, Targets};
+pub use memory::{Memory, allowed_bytes, available_bytes, reserve};
 pub use save::Precision;
 pub use tape::{Axis, Matrix, Sink};
 pub use weights::{Parameter, ParameterSpace, Weights};
@@ -35,6 +38,8 @@ pub(crate) use weights::Parts;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
+
+use candle_core::DType;
 
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
@@ -134,8 +139,13 @@ impl Model {
         }
     }
 
-    /// A hash of the architecture and every weight, the same on every machine; what a cache of log-probs is
-    /// keyed by.
+    /// How the weights of the decoder are kept.
+    pub fn precision(&self) -> Precision {
+        self.parts().decoder.precision()
+    }
+
+    /// A hash of the architecture and every weight, the same on every machine and however the weights are kept; what
+    /// a cache of log-probs is keyed by.
     ///
     /// # Errors
     /// Weights that are not contiguous f32 on the CPU.
@@ -149,7 +159,8 @@ impl Model {
         }
         for parameter in parts.parameters() {
             hasher.update(parameter.name.as_bytes());
-            for block in values::values::<f32>(&parameter.tensor)?.chunks(bytes.len() / 4) {
+            let tensor = parameter.tensor.to_dtype(DType::F32)?;
+            for block in values::values::<f32>(&tensor)?.chunks(bytes.len() / 4) {
                 let bytes = &mut bytes[..4 * block.len()];
                 bytes.chunks_exact_mut(4).zip(block).for_each(|(b, v)| b.copy_from_slice(&v.to_le_bytes()));
                 hasher.update(bytes);
@@ -196,9 +207,10 @@ impl Model {
     /// Frozen copies keep the old values. The version goes up even when `change` fails.
     ///
     /// # Errors
-    /// The first error of `change`.
+    /// The first error of `change`; weights that are kept as bf16.
     pub fn update(&self, mut change: impl FnMut(usize, &mut [f32]) -> Result<()>) -> Result<()> {
         let mut guard = self.0.weights.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        guard.check_trainable()?;
         self.0.version.fetch_add(1, Ordering::AcqRel);
         if Arc::get_mut(&mut guard).is_none() {
             *guard = Arc::new(guard.copy()?);

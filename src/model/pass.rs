@@ -13,6 +13,7 @@ use super::ops::cache::Cache;
 use super::ops::gemm::{Into, Threads, View, ViewMut, gemm};
 use super::ops::glu::Activation;
 use super::ops::head::Head;
+use super::ops::kept::Kept;
 use super::ops::norm::Heads;
 use super::ops::{glu, head, norm};
 use super::tape::{Act, Axis, Matrix, Tape};
@@ -80,9 +81,11 @@ impl<'a> Pass<'a> {
 
     /// What a norm multiplies by.
     fn norm_weight(&self, index: usize) -> Result<Vec<f32>> {
-        let mut weight = values::<f32>(&self.parameter(index))?.to_vec();
-        weight.iter_mut().for_each(|w| *w += self.norm_offset);
-        Ok(weight)
+        let weight = self.parameter(index);
+        let mut row = vec![0f32; weight.elem_count()];
+        Kept::of(&weight)?.copy_row(0, &mut row);
+        row.iter_mut().for_each(|w| *w += self.norm_offset);
+        Ok(row)
     }
 
     /// True if the decoder itself is trained, not an adapter of it.
@@ -109,10 +112,10 @@ impl<'a> Pass<'a> {
     pub(crate) fn embed(&mut self, parameter: usize, tokens: &[u32]) -> Result<Act> {
         let weight = self.parameter(parameter);
         let width = weight.dim(1)?;
-        let w = values::<f32>(&weight)?;
+        let w = Kept::of(&weight)?;
         let mut x = vec![0f32; tokens.len() * width];
         for (row, &token) in x.chunks_exact_mut(width).zip(tokens) {
-            row.copy_from_slice(&w[token as usize * width..][..width]);
+            w.copy_row(token as usize, row);
         }
         let x = tensor(x, (tokens.len(), width))?;
         let trains = self.trains_decoder();
@@ -197,10 +200,11 @@ impl<'a> Pass<'a> {
             let x = View::new(&x, rows, width);
             let mut at = 0;
             for ((weight, &out), &parameter) in weights.iter().zip(&outs).zip(parameters) {
-                let w = values::<f32>(weight)?;
                 let y = &mut y[at..];
-                let dst = ViewMut::strided(y, rows, out, total);
-                gemm(dst, Into::Overwrite, 1.0, x, View::new(&w, out, width).t(), Threads::All);
+                Kept::of(weight)?.for_rows(|first, w| {
+                    let dst = ViewMut::strided(&mut y[first..], rows, w.height(), total);
+                    gemm(dst, Into::Overwrite, 1.0, x, w.t(), Threads::All);
+                });
                 let add = |low: LowRank| low.forward(x, ViewMut::strided(y, rows, out, total), rows);
                 low.push(LowRank::of(self.parts, parameter).map(add).transpose()?);
                 at += out;
@@ -221,10 +225,11 @@ impl<'a> Pass<'a> {
             for (i, (weight, &out)) in weights.iter().zip(&outs).enumerate() {
                 let dy = View::strided(&dy[at..], rows, out, total);
                 if wanted {
-                    let w = values::<f32>(weight)?;
-                    let into = if at == 0 { Into::Overwrite } else { Into::Add };
-                    let dst = ViewMut::new(&mut dx, rows, width);
-                    gemm(dst, into, 1.0, dy, View::new(&w, out, width), Threads::All);
+                    Kept::of(weight)?.for_rows(|first, w| {
+                        let into = if at + first == 0 { Into::Overwrite } else { Into::Add };
+                        let (dst, dy) = (ViewMut::new(&mut dx, rows, width), dy.cols(first..first + w.height()));
+                        gemm(dst, into, 1.0, dy, w, Threads::All);
+                    });
                 }
                 match (&low[i], x) {
                     (Some(low), Some(x)) => {
@@ -325,7 +330,7 @@ impl<'a> Pass<'a> {
         let (input, weight, targets) = (x.tensor.clone(), self.parameter(parameter), targets.to_vec());
         let cap = self.logit_cap;
         let (log_probs, lse) = {
-            let head = Head { weight: &values(&weight)?, width, cap };
+            let head = Head { weight: &Kept::of(&weight)?, cap };
             head::forward(&values(&input)?, head, &targets)
         };
         let trains = self.trains_decoder();
@@ -337,7 +342,7 @@ impl<'a> Pass<'a> {
                     sink.product(parameter, first, Matrix(g), rows_of_x, Axis::Scored);
                 }
             };
-            let head = Head { weight: &values(&weight)?, width, cap };
+            let head = Head { weight: &Kept::of(&weight)?, cap };
             let dx = head::backward(&x, head, &targets, &lse, &values(seeds)?, block);
             tensor(dx, (rows, width)).map(Some)
         }))

@@ -19,7 +19,7 @@ impl Rope {
 
 impl Llama3Scaling {
     /// Long wavelengths are slowed down by `factor`, short ones kept, those between interpolated.
-    fn scale(&self, frequency: f32) -> f32 {
+    pub(super) fn scale(&self, frequency: f32) -> f32 {
         let wavelength = 2.0 * std::f32::consts::PI / frequency;
         let (factor, original) = (self.factor as f32, self.original_max_position_embeddings as f32);
         let (low, high) = (self.low_freq_factor as f32, self.high_freq_factor as f32);

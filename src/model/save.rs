@@ -10,18 +10,34 @@ use serde_json::Value;
 use super::{Config, Model, peft};
 use crate::error::{Error, Result, io_error};
 
-/// How weights are written.
+/// How weights are kept in memory or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// Every bit.
     #[default]
     F32,
-    /// Half the size; about three digits are kept.
+    /// Half the size; about three digits are kept. In memory for models that are not trained.
     Bf16,
 }
 
 impl Precision {
-    fn dtype(self) -> DType {
+    /// Bytes of a number.
+    pub(super) fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+
+    /// As scripts call it.
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    pub(super) fn dtype(self) -> DType {
         match self {
             Self::F32 => DType::F32,
             Self::Bf16 => DType::BF16,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor};
 
-use super::Adapter;
+use super::{Adapter, Precision};
 use super::values::values;
 use crate::error::{Error, Place, Result};
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Place, Result};
 pub struct Parameter {
     /// Name in the safetensors file.
     pub name: String,
-    /// Values, f32, contiguous.
+    /// Values, contiguous: f32, or bf16 where the model is not trained.
     pub tensor: Tensor,
 }
 
@@ -78,13 +78,35 @@ impl Weights {
         &self.space
     }
 
-    /// Weights of the same values in memory of their own: cloning a tensor would share what
+    /// How they are kept.
+    pub fn precision(&self) -> Precision {
+        match self.parameters.first().map(|p| p.tensor.dtype()) {
+            Some(DType::BF16) => Precision::Bf16,
+            _ => Precision::F32,
+        }
+    }
+
+    /// Refuses weights that cannot be trained.
+    ///
+    /// # Errors
+    /// Weights that are kept as bf16: a step would be lost in their rounding.
+    pub fn check_trainable(&self) -> Result<()> {
+        match self.precision() {
+            Precision::F32 => Ok(()),
+            Precision::Bf16 => Err(Error::new("the weights are kept as bf16, and only f32 ones are trained")
+                .help("load the model without `dtype: \"bf16\"`, or train an adapter of it: `policy.lora()`")),
+        }
+    }
+
+    /// Weights of the same values as f32, in memory of their own: cloning a tensor would share what
     /// [`Weights::change`] writes to.
     ///
     /// # Errors
     /// A tensor operation that failed.
     pub fn copy(&self) -> Result<Self> {
-        let copy = |p: &Parameter| Ok(Parameter { name: p.name.clone(), tensor: p.tensor.copy()? });
+        let copy = |p: &Parameter| {
+            Ok(Parameter { name: p.name.clone(), tensor: p.tensor.to_dtype(DType::F32)?.copy()? })
+        };
         let parameters = self.parameters.iter().map(copy).collect::<Result<_>>()?;
         Ok(Self { parameters, space: self.space.clone() })
     }
@@ -122,7 +144,8 @@ impl Parts {
     pub(super) fn blame(&self, error: Error) -> Error {
         let mut heaviest = (0f32, "");
         for Parameter { name, tensor } in self.parameters() {
-            let Ok(values) = values::<f32>(tensor) else { continue };
+            let Ok(tensor) = tensor.to_dtype(DType::F32) else { continue };
+            let Ok(values) = values::<f32>(&tensor) else { continue };
             if values.iter().any(|x| !x.is_finite()) {
                 return error
                     .at(Place::Tensor(name.clone()))

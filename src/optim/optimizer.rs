@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::{AdamW, Schedule, Sgd, StateFile, read_vectors, write_vectors};
 use crate::engine::Gradient;
 use crate::error::{Error, Place, Result};
-use crate::model::Model;
+use crate::model::{Model, reserve};
 
 /// Scalars that one task works on; fixed, so that sums do not depend on the thread count.
 pub(super) const CHUNK: usize = 1 << 14;
@@ -96,7 +96,9 @@ impl Optimizer {
     /// # Errors
     /// A constant outside its range.
     pub fn adamw(model: &Model, adamw: AdamW, options: Options) -> Result<Self> {
-        let rule = adamw.rule(model.weights().space().size())?;
+        let size = model.weights().space().size();
+        reserve("the moments of AdamW", 8 * size as u64)?;
+        let rule = adamw.rule(size)?;
         Self::with_rule(model, Box::new(rule), options)
     }
 
@@ -112,8 +114,9 @@ impl Optimizer {
     /// An optimiser of `model` with a rule of one's own.
     ///
     /// # Errors
-    /// A learning rate or clipping norm that is not a positive number.
+    /// A learning rate or clipping norm that is not a positive number; weights that are not trained.
     pub fn with_rule(model: &Model, rule: Box<dyn Rule>, options: Options) -> Result<Self> {
+        model.weights().check_trainable()?;
         check_number("lr", options.lr, f64::MIN_POSITIVE)?;
         options.clip.map_or(Ok(()), |clip| check_number("clip", clip, f64::MIN_POSITIVE))?;
         Ok(Self { model: model.clone(), options, rule, steps: 0, peak: 0.0 })

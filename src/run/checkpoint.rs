@@ -42,6 +42,7 @@ impl Stateful for Model {
 
     fn save(&self, dir: &Path) -> Result<()> {
         let weights = self.weights();
+        weights.check_trainable()?;
         let held: Vec<_> = weights.parameters().iter().map(|p| p.tensor.storage_and_layout()).collect();
         let mut tensors = Vec::with_capacity(held.len());
         for (parameter, (storage, layout)) in weights.parameters().iter().zip(&held) {

@@ -217,6 +217,32 @@ fn models() {
 }
 
 #[test]
+fn models_that_do_not_fit_into_memory() {
+    let program = Program::new();
+    program.write(
+        "fit.rhai",
+        r#"
+        let estimate = memory_estimate("data/model", #{ objectives: 200 });
+        print(estimate.weights_mib < 3.0 && estimate.gradients_mib > 200.0 && estimate.available_mib < 200.0);
+        load_model("data/model", #{ dtype: "bf16" });
+        load_model("data/model", #{ objectives: 200 });
+        "#,
+    );
+    let mut command = program.command("script fit.rhai");
+    command.env("RACO_MEMORY_MIB", "200");
+    let outcome = program.start(command).wait();
+    outcome.fails(
+        1,
+        &["data/model: the weights take", "gradients of the objectives", "fit.rhai:5", "train an adapter"],
+    );
+    assert!(outcome.out.contains("true"), "{}", outcome.all());
+    program.write("kind.rhai", r#"load_model("data/model", #{ dtype: "int8" });"#);
+    program.run("script kind.rhai").fails(1, &["int8", "bf16"]);
+    program.write("train.rhai", r#"adamw(load_model("data/model", #{ dtype: "bf16" }), #{ lr: 1e-3 });"#);
+    program.run("script train.rhai").fails(1, &["the weights are kept as bf16", "train.rhai:1"]);
+}
+
+#[test]
 fn run_folders_that_cannot_be_written() {
     let program = Program::new();
     program.write("taken", "mine");

@@ -1,5 +1,6 @@
 mod adapter;
 mod config;
 mod generate;
+mod gguf;
 mod golden;
 mod weights;

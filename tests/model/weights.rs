@@ -2,10 +2,16 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, safetensors};
 use raco::data::Tokenizer;
-use raco::model::{Config, Model, Precision, Weights, check_memory, parameters, read_weights, weight_bytes};
+use raco::engine::{LogProbs, TAPE_BYTES, jacobian};
+use raco::model::{Config, Load, Memory, Model, Precision, Sampling, Weights, parameters, read_weights};
+use raco::optim::{AdamW, Optimizer, Options, Schedule};
+
+use super::golden::relative;
+use crate::common::random::{config, model as random, ragged};
 
 pub const MODELS: [&str; 5] = ["llama_untied", "llama3_tied", "qwen3_tied", "gemma3_text", "gemma3_nested"];
 
@@ -39,7 +45,7 @@ impl Folder {
     }
 
     fn read(&self) -> raco::Result<Weights> {
-        read_weights(self.path(), &Config::read(self.path())?)
+        read_weights(self.path(), &Config::read(self.path())?, Precision::F32)
     }
 
     fn refusal(&self) -> String {
@@ -65,7 +71,12 @@ fn every_golden_model_is_read_in_the_order_of_its_family() {
         let space = model.weights().space().clone();
         let expected: (Vec<_>, Vec<_>) = parameters(model.config()).into_iter().unzip();
         assert_eq!((space.names.clone(), space.shapes.clone()), expected);
-        assert_eq!(4 * space.size() as u64, weight_bytes(model.config()));
+        let size = space.size() as u64;
+        let memory = Memory::estimate(model.config(), Precision::F32, None);
+        assert_eq!(memory, Memory { weights: 4 * size, gradients: 0, optimizer: 0 });
+        let training = Memory::estimate(model.config(), Precision::F32, Some(3));
+        assert_eq!(training, Memory { weights: 4 * size, gradients: 12 * size, optimizer: 8 * size });
+        assert_eq!(Memory::estimate(model.config(), Precision::Bf16, None).total(), 2 * size);
         assert_eq!(space.names.contains(&"lm_head.weight".to_owned()), !model.config().tied);
     }
 }
@@ -205,11 +216,65 @@ fn known_extras_are_left_out() {
 }
 
 #[test]
+fn weights_kept_as_bf16_compute_as_the_rounded_ones() {
+    // up_proj has more numbers than are widened at once
+    let mut wide = config("gemma3_text", true).json;
+    wide["intermediate_size"] = 24_000.into();
+    let wide = random(&Config::from_json(wide).unwrap(), 3);
+    let models = MODELS.map(|name| (name, load(name)));
+    for (name, model) in models.into_iter().chain([("wide", wide)]) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = |name: &str, precision| {
+            let path = dir.path().join(name);
+            model.save(&path, precision).unwrap();
+            path
+        };
+        let kept = Load { precision: Precision::Bf16, objectives: None };
+        let kept = Model::load_as(&folder("full", Precision::F32), kept).unwrap();
+        let rounded = Model::load(&folder("half", Precision::Bf16)).unwrap();
+        assert!(kept.weights().parameters().iter().all(|p| p.tensor.dtype() == DType::BF16));
+        assert_eq!(kept.fingerprint().unwrap(), rounded.fingerprint().unwrap(), "{name}");
+        let batch = ragged(model.config().vocab.min(61), 9, true);
+        let run = |model: &Model| {
+            let log_probs = LogProbs::new(model, &batch, TAPE_BYTES).unwrap();
+            let sum = log_probs.tokens().sum_all().unwrap();
+            let row = jacobian(Arc::new(vec!["sum".into()]), &[sum], &log_probs).unwrap();
+            let row =
+                row.tensor().to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            (log_probs.tokens().to_vec1::<f64>().unwrap(), row)
+        };
+        let (found, expected) = (run(&kept), run(&rounded));
+        assert!(relative(&found.0, &expected.0) < 1e-6, "{name}: {}", relative(&found.0, &expected.0));
+        assert!(relative(&found.1, &expected.1) < 1e-5, "{name}: {}", relative(&found.1, &expected.1));
+        let greedy = Sampling { stop_tokens: Vec::new(), ..Sampling::greedy(&kept, 12) };
+        let prompts = [vec![5, 9, 20], vec![33; 17]];
+        let generate = |model: &Model| model.generate(&prompts, &greedy, &|| false).unwrap();
+        assert_eq!(generate(&kept), generate(&rounded), "{name}");
+
+        let message = kept.update(|_, _| Ok(())).unwrap_err().to_string();
+        assert!(message.contains("kept as bf16") && message.contains("help: "), "{message}");
+        let options = Options { lr: 1e-3, schedule: Schedule::default(), clip: None };
+        assert!(Optimizer::adamw(&kept, AdamW::default(), options).is_err());
+        // what is saved as f32 is the rounded model
+        let again = dir.path().join("again");
+        kept.save(&again, Precision::F32).unwrap();
+        assert_eq!(values(&Model::load(&again).unwrap().weights()), values(&rounded.weights()));
+    }
+}
+
+#[test]
 fn a_model_that_cannot_fit_is_refused_before_it_is_read() {
-    check_memory(1 << 30, Some(1 << 30)).unwrap();
-    check_memory(1 << 60, None).unwrap();
-    let message = check_memory(7 << 30, Some(3 << 30)).unwrap_err().to_string();
-    assert!(message.contains("7168 MiB") && message.contains("3072 MiB"), "{message}");
+    let memory = |weights, gradients, optimizer| Memory { weights, gradients, optimizer };
+    memory(1 << 30, 0, 0).check(Precision::F32, Some(1 << 30)).unwrap();
+    memory(1 << 60, 0, 0).check(Precision::F32, None).unwrap();
+    let refusal = |memory: Memory, precision| memory.check(precision, Some(3 << 30)).unwrap_err().to_string();
+    let message = refusal(memory(7 << 30, 0, 0), Precision::F32);
+    assert!(message.contains("the weights take 7168 MiB as f32, and 3072 MiB"), "{message}");
+    assert!(message.contains("help: keep them as bf16"), "{message}");
+    assert!(!refusal(memory(7 << 30, 0, 0), Precision::Bf16).contains("help: keep them as bf16"));
+    let message = refusal(memory(1 << 30, 2 << 30, 2 << 30), Precision::F32);
+    assert!(message.contains("gradients of the objectives 2048 MiB, AdamW 2048 MiB"), "{message}");
+    assert!(message.contains("help: train an adapter"), "{message}");
 }
 
 #[test]

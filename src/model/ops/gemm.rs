@@ -59,6 +59,11 @@ impl<'a> View<'a> {
         self.t().rows(range).t()
     }
 
+    /// Number of rows.
+    pub(crate) fn height(&self) -> usize {
+        self.rows
+    }
+
     /// Number of columns.
     pub(crate) fn width(&self) -> usize {
         self.cols

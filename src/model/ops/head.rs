@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::gemm::{Into, Threads, View, ViewMut, gemm};
+use super::kept::Kept;
 use super::rows_per_task;
 use super::simd::{dispatch, exp, exp_in_place, max, tanh};
 
@@ -25,8 +26,7 @@ fn blocks(rows: usize, vocab: usize) -> impl Iterator<Item = std::ops::Range<usi
 /// The head W, [V, D], and the cap of its logits.
 #[derive(Clone, Copy)]
 pub(crate) struct Head<'a> {
-    pub(crate) weight: &'a [f32],
-    pub(crate) width: usize,
+    pub(crate) weight: &'a Kept<'a>,
     pub(crate) cap: Option<f32>,
 }
 
@@ -54,14 +54,15 @@ fn cap_row(logits: &mut [f32], cap: f32) {
 
 /// Hidden rows [N, D] → log-probs of the targets [N] and log-sum-exps [N].
 pub(crate) fn forward(x: &[f32], head: Head, targets: &[u32]) -> (Vec<f32>, Vec<f32>) {
-    let Head { weight, width, cap } = head;
-    let (rows, vocab) = (targets.len(), weight.len() / width);
+    let Head { weight, cap } = head;
+    let (rows, vocab, width) = (targets.len(), weight.len(), x.len() / targets.len().max(1));
+    let mut scratch = Vec::new();
     let mut logits = vec![0f32; rows * block(rows, vocab)];
     // running maximum, sum of exponentials, and the target's logit, a row
     let mut state = vec![(f32::NEG_INFINITY, 0f32, 0f32); rows];
     for words in blocks(rows, vocab) {
         let n = words.len();
-        let w = View::new(weight, vocab, width).rows(words.clone());
+        let w = weight.rows(words.clone(), &mut scratch);
         let dst = ViewMut::new(&mut logits, rows, n);
         gemm(dst, Into::Overwrite, 1.0, View::new(x, rows, width), w.t(), Threads::All);
         let task = rows_per_task(rows);
@@ -100,13 +101,14 @@ pub(crate) fn backward(
     seeds: &[f32],
     mut each_block: impl FnMut(usize, View),
 ) -> Vec<f32> {
-    let Head { weight, width, cap } = head;
-    let (rows, vocab) = (targets.len(), weight.len() / width);
+    let Head { weight, cap } = head;
+    let (rows, vocab, width) = (targets.len(), weight.len(), x.len() / targets.len().max(1));
+    let mut scratch = Vec::new();
     let mut g = vec![0f32; rows * block(rows, vocab)];
     let mut dx = vec![0f32; rows * width];
     for words in blocks(rows, vocab) {
         let n = words.len();
-        let w = View::new(weight, vocab, width).rows(words.clone());
+        let w = weight.rows(words.clone(), &mut scratch);
         let dst = ViewMut::new(&mut g, rows, n);
         gemm(dst, Into::Overwrite, 1.0, View::new(x, rows, width), w.t(), Threads::All);
         g.par_chunks_mut(n).zip(targets).zip(lse.par_iter().zip(seeds)).for_each(

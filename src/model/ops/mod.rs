@@ -8,6 +8,7 @@ pub(crate) mod cache;
 pub(crate) mod gemm;
 pub(crate) mod glu;
 pub(crate) mod head;
+pub(crate) mod kept;
 pub(crate) mod norm;
 pub(crate) mod simd;
 

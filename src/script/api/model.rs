@@ -9,7 +9,9 @@ use rhai::{Array, Dynamic, Engine, Map};
 use crate::data::hub::Wanted;
 use crate::data::{Prompt, Template, Tokenizer};
 use crate::error::{Error, Result};
-use crate::model::{Lora, Model, Precision, Sampling, Targets, Weights};
+use crate::model::{
+    Load, Lora, Memory, Model, Precision, Sampling, Targets, Weights, allowed_bytes, read_config,
+};
 
 use super::super::session::Session;
 use super::super::value::{Answer, Opts, count, from_json, show, strings, to_json, unknown};
@@ -20,8 +22,9 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     let load = move |path: &str, options: Map| -> Answer<Model> {
         let mut options = Opts::new("load_model", options);
         let adapter = options.text("adapter")?;
+        let load = load_options(&mut options)?;
         options.finish()?;
-        let model = Model::load(&shared.local(path, Wanted::Model)?)?;
+        let model = Model::load_as(&shared.local(path, Wanted::Model)?, load)?;
         shared.note_input(path, model.fingerprint()?);
         let Some(adapter) = adapter else { return Ok(model) };
         let model = model.load_adapter(Path::new(&adapter))?;
@@ -35,6 +38,25 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_fn("lora", adapt);
     engine.register_fn("base", |model: &mut Model| model.base());
     engine.register_fn("merged", |model: &mut Model| -> Answer<Model> { Ok(model.merged()?) });
+    let shared = session.clone();
+    engine.register_fn("memory_estimate", move |path: &str, options: Map| -> Answer<Map> {
+        let mut options = Opts::new("memory_estimate", options);
+        let Load { precision, objectives } = load_options(&mut options)?;
+        options.finish()?;
+        let memory = Memory::estimate(&read_config(&shared.local(path, Wanted::Model)?)?, precision, objectives);
+        let mib = |bytes: u64| Dynamic::from(bytes as f64 / f64::from(1 << 20));
+        let mut map: Map = [
+            ("weights_mib", memory.weights),
+            ("gradients_mib", memory.gradients),
+            ("optimizer_mib", memory.optimizer),
+            ("total_mib", memory.total()),
+        ]
+        .into_iter()
+        .map(|(key, bytes)| (key.into(), mib(bytes)))
+        .collect();
+        map.insert("available_mib".into(), allowed_bytes().map_or(Dynamic::UNIT, mib));
+        Ok(map)
+    });
     engine.register_fn("init_model", |config: Map, tokenizer: SharedTokenizer, seed: i64| -> Answer<Model> {
         Ok(Model::init(to_json(&config.into())?, tokenizer.0, count(seed, "the seed")? as u64)?)
     });
@@ -42,6 +64,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_fn("fingerprint", |model: &mut Model| -> Answer<String> { Ok(model.fingerprint()?) });
     engine.register_get("family", |model: &mut Model| model.config().family.name().to_owned());
     engine.register_get("parameters", |model: &mut Model| model.weights().space().size() as i64);
+    engine.register_get("dtype", |model: &mut Model| model.precision().short().to_owned());
     engine.register_get("layers", |model: &mut Model| model.config().layers as i64);
     engine.register_get("context", |model: &mut Model| model.config().context as i64);
     engine.register_get("vocab", |model: &mut Model| model.config().vocab as i64);
@@ -61,11 +84,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
         let shared = session.clone();
         let save = move |model: &mut Model, path: &str, options: Map| -> Answer<()> {
             let mut options = Opts::new("save", options);
-            let precision = match options.text("dtype")?.as_deref() {
-                None | Some("f32") => Precision::F32,
-                Some("bf16") => Precision::Bf16,
-                Some(other) => return Err(unknown("dtype", other, ["f32", "bf16"]).into()),
-            };
+            let precision = precision(&mut options)?;
             options.finish()?;
             shared.sandbox.borrow().check(Path::new(path))?;
             Ok(model.save(Path::new(path), precision)?)
@@ -111,6 +130,19 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     let text = |tokenizer: &mut SharedTokenizer| format!("Tokenizer({} tokens)", tokenizer.vocab_size());
     engine.register_fn("to_string", text);
     engine.register_fn("to_debug", text);
+}
+
+/// `dtype` and `objectives`.
+fn load_options(options: &mut Opts) -> Result<Load> {
+    Ok(Load { precision: precision(options)?, objectives: options.count("objectives")? })
+}
+
+fn precision(options: &mut Opts) -> Result<Precision> {
+    match options.text("dtype")?.as_deref() {
+        None | Some("f32") => Ok(Precision::F32),
+        Some("bf16") => Ok(Precision::Bf16),
+        Some(other) => Err(unknown("dtype", other, ["f32", "bf16"])),
+    }
 }
 
 /// A tokenizer as scripts hold it.
@@ -168,7 +200,8 @@ fn describe(model: &Model) -> String {
             adapter.module_count()
         ),
     };
-    format!("Model({}, {} layers; {size}, cpu f32)", config.family.name(), config.layers)
+    let kept = model.precision().short();
+    format!("Model({}, {} layers; {size}, cpu {kept})", config.family.name(), config.layers)
 }
 
 /// One response text a prompt; a prompt is text or an array of chat messages.
