@@ -236,7 +236,7 @@ fn broken_bytes_are_refused() {
     assert!(patched(0, b"GGML").contains("not a GGUF file"));
     assert!(patched(4, &[1]).contains("GGUF version `1`"));
     for count in [8, 16] {
-        assert!(patched(count, &u64::MAX.to_le_bytes()).contains("broken or truncated"));
+        assert!(patched(count, &u64::MAX.to_le_bytes()).contains("broken"));
     }
     // after a tensor's name: its number of dimensions, the dimensions, its type, its offset
     let name = bytes.windows(K.len()).position(|window| window == K.as_bytes()).unwrap() + K.len();
