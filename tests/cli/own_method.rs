@@ -165,7 +165,7 @@ fn blocks(markdown: &str) -> Vec<Block> {
 #[test]
 fn the_guide_to_an_own_method_does_what_it_says() {
     let program = Program::new();
-    for script in ["toy", "replay"] {
+    for script in ["aggregate", "toy", "replay"] {
         program.copy(&format!("scripts/{script}.rhai"), &format!("scripts/{script}.rhai"));
     }
     let guide = text("docs/guide/your-own-aggregator.md");
@@ -173,10 +173,15 @@ fn the_guide_to_an_own_method_does_what_it_says() {
     let mut commands = 0;
     let blocks = blocks(&guide);
     for (i, block) in blocks.iter().enumerate() {
-        let named = block.before.split('`').skip(1).step_by(2).filter(|code| code.ends_with(".rhai"));
+        let named = block
+            .before
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|code| [".rhai", ".json"].iter().any(|end| code.ends_with(end)));
         file = named.filter(|code| !code.contains([' ', '/'])).last().map(PathBuf::from).or(file);
         match block.language.as_str() {
-            "rhai" => program.write(file.as_ref().unwrap().to_str().unwrap(), &block.lines),
+            "rhai" | "json" => program.write(file.as_ref().unwrap().to_str().unwrap(), &block.lines),
             "sh" => {
                 let fails = blocks.get(i + 1).is_some_and(|next| next.language == "text");
                 for line in block.lines.lines() {
@@ -197,5 +202,7 @@ fn the_guide_to_an_own_method_does_what_it_says() {
         }
     }
     assert!(commands >= 7, "{commands} commands");
+    let even: serde_json::Value = serde_json::from_str(&program.read("out.json")).unwrap();
+    assert!(even["opposed"]["even"]["direction"][0].as_f64().unwrap().abs() < 1e-12, "{even}");
     assert!(program.path("runs/toy/paths.svg").is_file() && program.path("runs/raco_clip/replay").is_dir());
 }

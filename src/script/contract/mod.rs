@@ -18,7 +18,7 @@ pub use families::{Case, EXTREMES, FAMILIES, Family, case, mix};
 pub use properties::{Finding, Property};
 
 use properties::Verdict;
-use subject::{Answer, Subject};
+use subject::{Answer, Subject, Update};
 
 /// How much is tested.
 #[derive(Debug, Clone)]
@@ -107,95 +107,105 @@ pub fn check(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Report, Failure> {
     let subject = Subject::open(name, options)?;
-    let claims = subject.header.claims(&subject.file)?;
-    let claimed = |property| claims.as_ref().is_some_and(|claims| claims.contains(&property));
-    let follows = claims.is_none() || claimed(Property::FollowsWeights);
-    let mut report = Report {
-        file: subject.file.clone(),
-        header: subject.header.clone(),
-        claims: claims.is_some(),
-        cases: 0,
-        answered: 0,
-        refusals: BTreeMap::new(),
-        results: Property::ALL
-            .into_iter()
-            .map(|property| Tested {
-                property,
-                claimed: claimed(property),
-                holds: true,
-                cases: 0,
-                counterexample: None,
-            })
-            .collect(),
-        broken: None,
-    };
-    let cases: Vec<Case> = plan
-        .m
-        .iter()
-        .flat_map(|m| (0..plan.seeds).map(move |seed| (*m, seed)))
-        .flat_map(|(m, seed)| FAMILIES.into_iter().chain(EXTREMES).map(move |family| case(family, m, seed)))
-        .collect();
-    for case in &cases {
-        progress(report.cases, cases.len());
-        report.cases += 1;
+    let mut report = Report::new(&subject)?;
+    let cases = plan.cases();
+    for (done, case) in cases.iter().enumerate() {
+        progress(done, cases.len());
+        report.put(&subject, case)?;
+    }
+    progress(cases.len(), cases.len());
+    for tested in report.results.iter_mut().filter(|t| t.property == Property::FollowsWeights) {
+        // its test fails where w takes part
+        tested.holds = !tested.holds;
+    }
+    Ok(report)
+}
+
+impl Plan {
+    fn cases(&self) -> Vec<Case> {
+        let families = || FAMILIES.into_iter().chain(EXTREMES);
+        let seeds = self.m.iter().flat_map(|m| (0..self.seeds).map(move |seed| (*m, seed)));
+        seeds.flat_map(|(m, seed)| families().map(move |family| case(family, m, seed))).collect()
+    }
+}
+
+impl Report {
+    fn new(subject: &Subject) -> crate::Result<Self> {
+        let claims = subject.header.claims(&subject.file)?;
+        let tested = |property| Tested {
+            property,
+            claimed: claims.as_ref().is_some_and(|claims| claims.contains(&property)),
+            holds: true,
+            cases: 0,
+            counterexample: None,
+        };
+        Ok(Self {
+            file: subject.file.clone(),
+            header: subject.header.clone(),
+            claims: claims.is_some(),
+            cases: 0,
+            answered: 0,
+            refusals: BTreeMap::new(),
+            results: Property::ALL.map(tested).into(),
+            broken: None,
+        })
+    }
+
+    /// Puts one case to the method.
+    fn put(&mut self, subject: &Subject, case: &Case) -> Result<(), Failure> {
+        self.cases += 1;
         let base = match subject.answer(&case.rows, &case.w)? {
             Answer::Found(update) => update,
             Answer::Nothing(error) => {
-                *report.refusals.entry(error).or_default() += 1;
-                continue;
+                *self.refusals.entry(error).or_default() += 1;
+                return Ok(());
             }
             // what breaks at once is told with its line
-            Answer::Broken(failure) if report.cases == 1 && !failure.frames.is_empty() => {
-                return Err(failure);
-            }
+            Answer::Broken(failure) if self.cases == 1 && !failure.frames.is_empty() => return Err(failure),
             Answer::Broken(failure) => {
-                if report.broken.is_none() {
+                if self.broken.is_none() {
                     let breaks = |case: &Case| {
                         Ok(match subject.answer(&case.rows, &case.w)? {
                             Answer::Broken(failure) => Some(broken(&failure)),
                             _ => None,
                         })
                     };
-                    report.broken = Some(smallest(case, broken(&failure), breaks)?);
+                    self.broken = Some(smallest(case, broken(&failure), breaks)?);
                 }
-                continue;
+                return Ok(());
             }
         };
-        report.answered += 1;
-        for tested in report.results.iter_mut().filter(|t| t.holds) {
+        self.answered += 1;
+        let follows =
+            !self.claims || self.results.iter().any(|t| t.property == Property::FollowsWeights && t.claimed);
+        for tested in self.results.iter_mut().filter(|t| t.holds) {
             let property = tested.property;
-            match property.test(&subject, case, &base, follows)? {
-                Verdict::Skipped => {}
-                Verdict::Holds => tested.cases += 1,
-                Verdict::Fails(finding) => {
-                    tested.cases += 1;
-                    tested.holds = false;
-                    // that w takes part is tested the other way round
-                    let wrong = match property {
-                        Property::FollowsWeights => claims.is_some() && !tested.claimed,
-                        _ => tested.claimed,
-                    };
-                    if wrong {
-                        let again = |case: &Case| {
-                            let Answer::Found(base) = subject.answer(&case.rows, &case.w)? else {
-                                return Ok(None);
-                            };
-                            Ok(match property.test(&subject, case, &base, follows)? {
-                                Verdict::Fails(finding) => Some(finding),
-                                _ => None,
-                            })
-                        };
-                        tested.counterexample = Some(smallest(case, finding, again)?);
-                    }
-                }
+            let test = |case: &Case, base: &Update| property.test(subject, case, base, follows);
+            let finding = match test(case, &base)? {
+                Verdict::Skipped => continue,
+                Verdict::Holds => None,
+                Verdict::Fails(finding) => Some(finding),
+            };
+            tested.cases += 1;
+            let Some(finding) = finding else { continue };
+            tested.holds = false;
+            let wrong = match property {
+                Property::FollowsWeights => self.claims && !tested.claimed,
+                _ => tested.claimed,
+            };
+            if wrong {
+                let fails = |case: &Case| {
+                    let Answer::Found(base) = subject.answer(&case.rows, &case.w)? else { return Ok(None) };
+                    Ok(match test(case, &base)? {
+                        Verdict::Fails(finding) => Some(finding),
+                        _ => None,
+                    })
+                };
+                tested.counterexample = Some(smallest(case, finding, fails)?);
             }
         }
+        Ok(())
     }
-    progress(cases.len(), cases.len());
-    for tested in report.results.iter_mut().filter(|t| t.property == Property::FollowsWeights) {
-        tested.holds = !tested.holds;
-    }
-    Ok(report)
 }
 
 fn broken(failure: &Failure) -> Finding {
