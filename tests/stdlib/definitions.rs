@@ -246,7 +246,10 @@ fn gradvac_is_that_of_the_coordinates() {
     for case in all_cases(1..=5) {
         let m = case.m();
         let mut targets = vec![vec![0.0; m]; m];
-        for update in bench.updates(&case, "gradvac", "order: \"ascending\"", 3).unwrap() {
+        // where rows are dependent a later call divides by √(1 - φ̂²) = 0, which is rounding
+        let independent = matches!(case.family, Family::Generic | Family::Conflicting | Family::MixedScales);
+        let calls = if independent { 3 } else { 1 };
+        for update in bench.updates(&case, "gradvac", "order: \"ascending\"", calls).unwrap() {
             same(&floats(&update, "direction"), &gradvac(&case.rows, &mut targets), &case);
         }
     }

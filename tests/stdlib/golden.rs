@@ -10,14 +10,18 @@ const ANSWERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/aggrega
 
 const SCRIPT: &str = "
     let golden = read_json(PATH);
-    golden.answers.map(|answer| {
+    let found = [];
+    for answer in golden.answers {
         let input = golden.inputs[answer.input];
         let method = aggregator(answer.method, answer.options);
-        input.calls.map(|rows| {
+        let directions = [];
+        for rows in input.calls {
             let names = rows.map(|row, i| `row ${i}`);
-            method.update(gradients(rows, names), input.w).direction.to_array()
-        })
-    })";
+            directions.push(method.update(gradients(rows, names), input.w).direction.to_array());
+        }
+        found.push(directions);
+    }
+    found";
 
 /// How far TorchJD's answer may be from the exact one, relative to the longest row; 1e-9 where it is a formula.
 fn tolerance(method: &str, options: &Value) -> f64 {
