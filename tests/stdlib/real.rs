@@ -30,6 +30,7 @@ fn the_methods_share_weights_batches_and_budget() {
             rank,
             "--c=0",
             "--steps=3",
+            "--lr=2e-3",
             "--batch=4",
             "--held_out=0.02",
             "--answers=2",
