@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::config::read_json;
 use super::load::{map, misfits, parameter};
 use super::save::{Precision, write_tensors};
-use super::{Adapter, Lora, Model, Parameter, Targets, Weights};
+use super::{Adapter, Lora, Model, Parameter, Targets, Weights, gemma3};
 use crate::error::{Error, Place, Result, io_error};
 
 const CONFIG: &str = "adapter_config.json";
@@ -174,9 +174,13 @@ fn read(dir: &Path, adapter: &Adapter, base: Option<&str>) -> Result<Weights> {
     let file = SafeTensors::deserialize(&bytes).map_err(|e| {
         Error::new(format!("broken or truncated: {e}")).in_file(&path).help("fetch the file again")
     })?;
-    let bare = |name: String| name.strip_prefix(PREFIX).map_or(name.clone(), str::to_owned);
+    let bare = |name: &str| {
+        let name = name.strip_prefix(PREFIX).unwrap_or(name);
+        // adapters of a model with a vision tower
+        gemma3::canonical(name).unwrap_or_else(|| name.to_owned())
+    };
     let found: BTreeMap<_, _> =
-        file.tensors().into_iter().map(|(name, view)| (bare(name), (path.as_path(), view))).collect();
+        file.tensors().into_iter().map(|(name, view)| (bare(&name), (path.as_path(), view))).collect();
     let expected: Vec<(String, Vec<usize>)> = adapter.tensors().collect();
     let problems = misfits(&expected, &found);
     if !problems.is_empty() {

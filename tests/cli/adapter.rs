@@ -7,7 +7,7 @@ import "losses/dpo" as dpo;
 let args = args(#{ out: "runs/a", steps: 6, stop: 0 });
 let policy = load_model("data/model").lora(#{ rank: 4, targets: ["q_proj", "v_proj"], seed: 3 });
 let reference = policy.frozen();
-let pairs = load_preferences("data/summaries/train.jsonl", policy, #{ reference: reference }).take(40);
+let pairs = load_preferences("data/summaries/train.jsonl", policy, #{ objectives: ["quality", "brevity"], reference: reference }).take(40);
 let optimizer = adamw(policy, #{ lr: 5e-3 });
 let method = aggregator("cagrad_clip");
 let run = start_run(args, [policy, optimizer, method]);
