@@ -98,6 +98,17 @@ fn a_tokenizer_comes_without_weights() {
 }
 
 #[test]
+fn an_adapter_is_fetched_without_a_model() {
+    let (home, server) = serve();
+    server.manner.lock().unwrap().files =
+        ["adapter_config.json", "adapter_model.safetensors", "training.log"]
+            .map(|name| (name.to_owned(), name.into()))
+            .into();
+    let folder = fetch(&client(home.path(), &server), "hf:tiny/model").unwrap();
+    assert_eq!(names(&folder), ["adapter_config.json", "adapter_model.safetensors"]);
+}
+
+#[test]
 fn shards_are_those_that_the_index_names() {
     let (home, server) = serve();
     let weights = {

@@ -64,3 +64,16 @@ fn the_example_aggregator_runs() {
         "{alpha:?}"
     );
 }
+
+#[test]
+fn the_examples_of_the_data_guide_run() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide/data.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let blocks: Vec<&str> = text.split("```rhai\n").skip(1).map(|b| b.split("```").next().unwrap()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        if let Err(failure) = Host::new(Options::default()).unwrap().run(block, "data.md") {
+            panic!("{failure}\n{block}");
+        }
+    }
+}

@@ -311,7 +311,10 @@ fn cr_mogm_smooths_another_method_and_keeps_its_state() {
         assert!(floats(found, "alpha").iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-15));
     }
     let of_coordinates = bench.updates(&case, "cr_mogm", "method: \"graddrop\"", 1).unwrap_err();
-    assert_eq!(of_coordinates.error.what(), "`graddrop` reads the gradients by coordinate, a Gramian is not enough");
+    assert_eq!(
+        of_coordinates.error.what(),
+        "`graddrop` reads the gradients by coordinate, a Gramian is not enough"
+    );
 }
 
 #[test]

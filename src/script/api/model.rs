@@ -27,7 +27,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
         let model = Model::load_as(&shared.local(path, Wanted::Model)?, load)?;
         shared.note_input(path, model.fingerprint()?);
         let Some(adapter) = adapter else { return Ok(model) };
-        let model = model.load_adapter(Path::new(&adapter))?;
+        let model = model.load_adapter(&shared.local(&adapter, Wanted::Model)?)?;
         shared.note_input(&adapter, model.fingerprint()?);
         Ok(model)
     };
