@@ -255,6 +255,25 @@ fn gradvac_is_that_of_the_coordinates() {
     }
 }
 
+/// Rounding is all that is left of a row that others cancel; its cosines must stay cosines.
+#[test]
+fn gradvac_keeps_its_targets_in_bounds() {
+    let bench = Bench::new();
+    let script = "
+        let names = rows().map(|row, i| `row ${i}`);
+        let method = aggregator(\"gradvac\", #{ order: \"ascending\" });
+        for call in 0..4 { method.update(gradients(rows(), names), w()); }
+        let largest = 0.0;
+        for row in method.state.phi {
+            for target in row { largest = max(largest, abs(target)); }
+        }
+        #{ largest: largest }";
+    for case in all_cases(1..=5) {
+        let largest = bench.run(&case, script)["largest"].as_float().unwrap();
+        assert!(largest <= 1.0, "{largest}: {case:?}");
+    }
+}
+
 /// Optimality of the quadratic program, in the normalised rows.
 #[test]
 fn pcd_gives_every_other_objective_its_share() {
