@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
 use crate::model::ParameterSpace;
-use crate::model::ops::simd::{dispatch, dot};
+use crate::model::ops::simd::{combine, dispatch, dot, dots};
 use crate::model::values::{Values, values};
 
 /// Scalars that one task of a reduction works on; fixed, so that sums do not depend on the thread count.
@@ -153,11 +153,12 @@ impl Gradients {
             .into_iter()
             .flat_map(|r| r.clone().step_by(BLOCK).map(move |a| a..(a + BLOCK).min(r.end)))
             .collect();
-        fn products<T: Copy + Into<f64> + Sync>(
+        /// Two rows by two rows over a short run, so that all of J passes through the cache once.
+        fn products<T: Sync>(
             x: &[T],
             (m, width): (usize, usize),
             blocks: &[Range<usize>],
-            dot: impl Fn(&[T], &[T]) -> f64 + Sync,
+            dots: impl Fn([&[T]; 2], [&[T]; 2]) -> [[f64; 2]; 2] + Sync,
         ) -> Vec<f64> {
             let parts: Vec<Vec<f64>> = blocks
                 .par_iter()
@@ -165,9 +166,14 @@ impl Gradients {
                     let mut h = vec![0.0; m * m];
                     for lane in block.clone().step_by(LANE) {
                         let end = (lane + LANE).min(block.end);
-                        for i in 0..m {
-                            let a = &x[i * width..][lane..end];
-                            (0..=i).for_each(|j| h[i * m + j] += dot(a, &x[j * width..][lane..end]));
+                        let row = |i: usize| &x[i.min(m - 1) * width..][lane..end];
+                        for i in (0..m).step_by(2) {
+                            for j in (0..=i).step_by(2) {
+                                let tile = dots([row(i), row(i + 1)], [row(j), row(j + 1)]);
+                                for (i, tile) in (i..m).zip(tile) {
+                                    (j..m).zip(tile).for_each(|(j, product)| h[i * m + j] += product);
+                                }
+                            }
                         }
                     }
                     h
@@ -179,10 +185,16 @@ impl Gradients {
             })
         }
         let lower = match slice(&self.rows)? {
-            Slice::F32(x) => products(&x, (m, width), &blocks, dot_f32),
-            Slice::F64(x) => {
-                products(&x, (m, width), &blocks, |a, b| a.iter().zip(b).map(|(a, b)| a * b).sum())
-            }
+            Slice::F32(x) => products(&x, (m, width), &blocks, |a, b| {
+                let tile = dispatch(
+                    #[inline(always)]
+                    || dots(a, b),
+                );
+                tile.map(|row| row.map(f64::from))
+            }),
+            Slice::F64(x) => products(&x, (m, width), &blocks, |a, b| {
+                a.map(|a| b.map(|b| a.iter().zip(b).map(|(a, b)| a * b).sum()))
+            }),
         };
         let mut h = Matrix::zeros(m, m);
         for i in 0..m {
@@ -208,26 +220,36 @@ impl Gradients {
                 .help("look for a division by zero in the aggregator"));
         }
         let width = self.space.size();
-        fn sum<T: Copy + Send + Sync + Default + std::ops::AddAssign + std::ops::Mul<Output = T>>(
-            x: &[T],
-            alpha: &[T],
-            width: usize,
-        ) -> Vec<T> {
+        /// `add` is given a short run of the sum and where it starts.
+        fn sum<T: Clone + Default + Send>(width: usize, add: impl Fn(&mut [T], usize) + Sync) -> Vec<T> {
             let mut out = vec![T::default(); width];
             out.par_chunks_mut(BLOCK).enumerate().for_each(|(block, out)| {
-                for (i, &a) in alpha.iter().enumerate() {
-                    let row = &x[i * width + block * BLOCK..][..out.len()];
-                    out.iter_mut().zip(row).for_each(|(o, &g)| *o += a * g);
-                }
+                let runs = out.chunks_mut(LANE).enumerate();
+                runs.for_each(|(run, out)| add(out, block * BLOCK + run * LANE));
             });
             out
         }
         let values = match slice(&self.rows)? {
             Slice::F32(x) => {
+                let x: &[f32] = &x;
                 let alpha: Vec<f32> = alpha.iter().map(|&a| a as f32).collect();
-                Tensor::from_vec(sum(&x, &alpha, width), width, &Device::Cpu)?
+                let values = sum(width, |out, start| {
+                    dispatch(
+                        #[inline(always)]
+                        || combine(out, &alpha, |i| &x[i * width + start..]),
+                    );
+                });
+                Tensor::from_vec(values, width, &Device::Cpu)?
             }
-            Slice::F64(x) => Tensor::from_vec(sum(&x, alpha, width), width, &Device::Cpu)?,
+            Slice::F64(x) => {
+                let x: &[f64] = &x;
+                let values = sum(width, |out: &mut [f64], start| {
+                    for (i, a) in alpha.iter().enumerate() {
+                        out.iter_mut().zip(&x[i * width + start..]).for_each(|(o, g)| *o += a * g);
+                    }
+                });
+                Tensor::from_vec(values, width, &Device::Cpu)?
+            }
         };
         Gradient::new(self.space.clone(), values)
     }

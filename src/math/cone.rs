@@ -2,8 +2,8 @@
 
 use super::Matrix;
 use super::gramian::{Gramian, check_vector};
-use super::least_squares::nonnegative_least_squares;
-use super::matrix::dot;
+use super::least_squares::{least_squares, nonnegative_least_squares};
+use super::matrix::{combine, dot};
 use super::nearest::{complement, least_move};
 use crate::error::{Error, Result};
 
@@ -56,7 +56,8 @@ fn project(rows: &Gramian, u: &[f64]) -> Result<ConeProjection> {
     };
     // Σ q_i u_i takes the unit vector `target` to its projection (Moreau).
     let away: Vec<f64> = target.iter().map(|x| -x).collect();
-    let q = nonnegative_least_squares(&rows.u, &away, rows.tolerance());
+    let q =
+        at_once(rows, &away).unwrap_or_else(|| nonnegative_least_squares(&rows.u, &away, rows.tolerance()));
     let (mut alpha, mut gap) = certified(&q);
     if let Some((near, near_gap)) = smallest(rows, &q, &target).map(|q| certified(&q)) {
         // Rounding in a null space may cost accuracy; the projection itself comes first.
@@ -77,9 +78,25 @@ fn project(rows: &Gramian, u: &[f64]) -> Result<ConeProjection> {
     }
 }
 
+/// What nonnegative least squares finds, where the rows that take part are those that object to Jᵀu: most often.
+fn at_once(rows: &Gramian, away: &[f64]) -> Option<Vec<f64>> {
+    let against: Vec<usize> = (0..rows.len()).filter(|i| dot(&rows.u[*i], away) > rows.tolerance()).collect();
+    let mut q = vec![0.0; rows.len()];
+    if !against.is_empty() {
+        let columns: Vec<&[f64]> = against.iter().map(|i| rows.u[*i].as_slice()).collect();
+        let found = least_squares(&columns, &[away])?.pop()?;
+        against.iter().zip(found).for_each(|(i, x)| q[*i] = x);
+    }
+    let mut left = combine(&q, &rows.u, rows.rank);
+    left.iter_mut().zip(away).for_each(|(l, a)| *l = a - *l);
+    let holds =
+        against.iter().all(|i| q[*i] > 0.0) && rows.u.iter().all(|u| dot(u, &left) <= rows.tolerance());
+    holds.then_some(q)
+}
+
 /// The shortest q' ≥ 0 with `Σ q'_i u_i = Σ q_i u_i`; `None` where there is but one.
 fn smallest(rows: &Gramian, q: &[f64], target: &[f64]) -> Option<Vec<f64>> {
-    let mut projection = super::matrix::combine(q, &rows.u, rows.rank);
+    let mut projection = combine(q, &rows.u, rows.rank);
     projection.iter_mut().zip(target).for_each(|(p, t)| *p += t);
     let takes_part = |i: &usize| rows.d[*i] > 0.0 && (q[*i] > 0.0 || dot(&rows.u[*i], &projection) <= TIGHT);
     let free: Vec<usize> = (0..q.len()).filter(takes_part).collect();

@@ -9,17 +9,18 @@ use super::matrix::{combine, dot, unit};
 const DEPENDENT: f64 = 1e-11;
 
 /// For each `f` of `targets` the x that minimises `‖Σ x_k a_k - f‖`; `None` where the columns are dependent.
-pub(super) fn least_squares(columns: &[Vec<f64>], targets: &[&[f64]]) -> Option<Vec<Vec<f64>>> {
+pub(super) fn least_squares<C: AsRef<[f64]>>(columns: &[C], targets: &[&[f64]]) -> Option<Vec<Vec<f64>>> {
     let (rows, cols) = (targets.first()?.len(), columns.len());
     if cols > rows {
         return None;
     }
     if let [a] = columns {
+        let a = a.as_ref();
         let square = dot(a, a);
         let closed_form = || targets.iter().map(|f| vec![dot(a, f) / square]).collect();
         return (square > DEPENDENT * DEPENDENT).then(closed_form);
     }
-    let (units, lengths): (Vec<_>, Vec<_>) = columns.iter().cloned().map(unit).unzip();
+    let (units, lengths): (Vec<_>, Vec<_>) = columns.iter().map(|a| unit(a.as_ref().to_vec())).unzip();
     let qr = DMatrix::from_fn(rows, cols, |i, k| units[k][i]).qr();
     let r = qr.r();
     if (0..cols).any(|k| lengths[k] <= DEPENDENT || r[(k, k)].abs() <= DEPENDENT) {
@@ -57,7 +58,7 @@ pub(super) fn nonnegative_least_squares(columns: &[Vec<f64>], f: &[f64], toleran
         active.push(entering);
         barred[entering] = true;
         while !active.is_empty() {
-            let chosen: Vec<Vec<f64>> = active.iter().map(|k| columns[*k].clone()).collect();
+            let chosen: Vec<&[f64]> = active.iter().map(|k| columns[*k].as_slice()).collect();
             let Some(z) = least_squares(&chosen, &[f]).and_then(|mut z| z.pop()) else {
                 active.retain(|k| *k != entering);
                 continue;

@@ -75,6 +75,27 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum + total(lanes)
 }
 
+/// The products of each of two runs with each of two others; every one the same bits as [`dot`].
+///
+/// Four sums at once: one alone waits for its last addition, and each run is read half as often.
+#[inline(always)]
+pub(crate) fn dots([a, b]: [&[f32]; 2], [c, d]: [&[f32]; 2]) -> [[f32; 2]; 2] {
+    let (mut ac, mut ad, mut bc, mut bd) = ([0f32; LANES], [0f32; LANES], [0f32; LANES], [0f32; LANES]);
+    let chunks = |x| <[f32]>::chunks_exact(x, LANES);
+    let (a, b, c, d) = (chunks(a), chunks(b), chunks(c), chunks(d));
+    let rest = |x: &[f32], y: &[f32]| -> f32 { x.iter().zip(y).map(|(x, y)| x * y).sum() };
+    let [x, y] = [a.remainder(), b.remainder()].map(|x| [rest(x, c.remainder()), rest(x, d.remainder())]);
+    for (((a, b), c), d) in a.zip(b).zip(c).zip(d) {
+        for i in 0..LANES {
+            ac[i] = a[i].mul_add(c[i], ac[i]);
+            ad[i] = a[i].mul_add(d[i], ad[i]);
+            bc[i] = b[i].mul_add(c[i], bc[i]);
+            bd[i] = b[i].mul_add(d[i], bd[i]);
+        }
+    }
+    [[x[0] + total(ac), x[1] + total(ad)], [y[0] + total(bc), y[1] + total(bd)]]
+}
+
 /// Σ aᵢ bᵢ cᵢ.
 #[inline(always)]
 pub(crate) fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
