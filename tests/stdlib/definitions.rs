@@ -35,10 +35,10 @@ fn dual_proj_is_the_nearest_direction_that_raises_no_loss() {
         let update = bench.update(&case, "dual_proj", "");
         let (alpha, d) = (floats(&update, "alpha"), floats(&update, "direction"));
         let parts: f64 = case.w.iter().zip(&case.rows).map(|(w, row)| w * length(row)).sum();
-        for i in 0..case.m() {
-            let slope = dot(&case.rows[i], &d);
+        for (i, row) in case.rows.iter().enumerate() {
+            let slope = dot(row, &d);
             assert!(alpha[i] >= case.w[i], "{case:?}");
-            assert!(slope >= -1e-6 * length(&case.rows[i]) * parts, "{slope:e} {case:?}");
+            assert!(slope >= -1e-6 * length(row) * parts, "{slope:e} {case:?}");
             assert!((alpha[i] - case.w[i]) * slope <= 1e-6 * parts * parts, "{case:?}");
         }
     }
