@@ -262,7 +262,7 @@ fn gradvac_keeps_its_targets_in_bounds() {
     let script = "
         let names = rows().map(|row, i| `row ${i}`);
         let method = aggregator(\"gradvac\", #{ order: \"ascending\" });
-        for call in 0..4 { method.update(gradients(rows(), names), w()); }
+        for k in 0..4 { method.update(gradients(rows(), names), w()); }
         let largest = 0.0;
         for row in method.state.phi {
             for target in row { largest = max(largest, abs(target)); }
