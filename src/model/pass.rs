@@ -227,7 +227,8 @@ impl<'a> Pass<'a> {
                 if wanted {
                     Kept::of(weight)?.for_rows(|first, w| {
                         let into = if at + first == 0 { Into::Overwrite } else { Into::Add };
-                        let (dst, dy) = (ViewMut::new(&mut dx, rows, width), dy.cols(first..first + w.height()));
+                        let (dst, dy) =
+                            (ViewMut::new(&mut dx, rows, width), dy.cols(first..first + w.height()));
                         gemm(dst, into, 1.0, dy, w, Threads::All);
                     });
                 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor};
 
-use super::{Adapter, Precision};
 use super::values::values;
+use super::{Adapter, Precision};
 use crate::error::{Error, Place, Result};
 
 /// A named tensor.
@@ -94,7 +94,9 @@ impl Weights {
         match self.precision() {
             Precision::F32 => Ok(()),
             Precision::Bf16 => Err(Error::new("the weights are kept as bf16, and only f32 ones are trained")
-                .help("load the model without `dtype: \"bf16\"`, or train an adapter of it: `policy.lora()`")),
+                .help(
+                    "load the model without `dtype: \"bf16\"`, or train an adapter of it: `policy.lora()`",
+                )),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor, safetensors};
 use raco::data::{Batch, Example, Response};
 use raco::engine::{LogProbs, TAPE_BYTES, jacobian};
-use raco::model::{Lora, Model, Precision, Sampling, Targets};
+use raco::model::{Load, Lora, Model, Precision, Sampling, Targets};
 use serde_json::{Value, json};
 
 use super::golden::{relative, sequences};
@@ -77,6 +77,30 @@ fn log_probs_gradients_and_generations_are_those_of_peft() {
             let found = model.generate(std::slice::from_ref(&prompt), &sampling, &|| false).unwrap();
             assert_eq!(found[0].tokens, response, "{name}");
         }
+    }
+}
+
+/// A base kept as bf16 under an adapter in f32 is the rounded base under the same adapter.
+#[test]
+fn an_adapter_trains_on_a_base_kept_as_bf16() {
+    for name in ADAPTERS {
+        let base = read(&folder(name).join("golden.json"))["base"].as_str().unwrap().to_owned();
+        let dir = tempfile::tempdir().unwrap();
+        load(&base).save(dir.path(), Precision::Bf16).unwrap();
+        let kept = Load { precision: Precision::Bf16, objectives: None };
+        let [kept, rounded] = [Model::load_as(dir.path(), kept), Model::load(dir.path())]
+            .map(|model| model.unwrap().load_adapter(&folder(name)).unwrap());
+        assert_eq!(kept.base().weights().parameters()[0].tensor.dtype(), DType::BF16);
+        let run = |model: &Model| {
+            let log_probs = LogProbs::new(model, &batch(&base), TAPE_BYTES).unwrap();
+            let sum = log_probs.tokens().sum_all().unwrap();
+            let row = jacobian(Arc::new(vec!["sum".into()]), &[sum], &log_probs).unwrap();
+            (numbers(log_probs.tokens()), numbers(row.tensor()))
+        };
+        let (found, expected) = (run(&kept), run(&rounded));
+        assert!(relative(&found.0, &expected.0) < 1e-6, "{name}: {}", relative(&found.0, &expected.0));
+        assert!(relative(&found.1, &expected.1) < 1e-5, "{name}: {}", relative(&found.1, &expected.1));
+        kept.update(|_, values| Ok(values.iter_mut().for_each(|x| *x += 0.01))).unwrap();
     }
 }
 

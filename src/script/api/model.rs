@@ -43,7 +43,8 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
         let mut options = Opts::new("memory_estimate", options);
         let Load { precision, objectives } = load_options(&mut options)?;
         options.finish()?;
-        let memory = Memory::estimate(&read_config(&shared.local(path, Wanted::Model)?)?, precision, objectives);
+        let memory =
+            Memory::estimate(&read_config(&shared.local(path, Wanted::Model)?)?, precision, objectives);
         let mib = |bytes: u64| Dynamic::from(bytes as f64 / f64::from(1 << 20));
         let mut map: Map = [
             ("weights_mib", memory.weights),
