@@ -47,6 +47,27 @@ fn rows_of_unlike_scale() {
     assert_eq!(eigen.values, [-2e300, 2e300]);
 }
 
+/// (D C D)⁺ = D⁻¹ C⁻¹ D⁻¹ for independent rows, however far apart their lengths.
+#[test]
+fn the_inverse_of_independent_rows_follows_their_scales() {
+    for (seed, m) in (1..=8).flat_map(|m| (0..4).map(move |seed| (seed, m))) {
+        let rows = case(FAMILIES[0], m, seed).rows;
+        let plain = pinv(&Matrix::from_rows(&rows).unwrap().gram()).unwrap().matrix;
+        for power in [3, 7, 40, 150] {
+            let scale = |i: usize| 2.0_f64.powi(if (i + seed as usize) % 2 == 0 { power } else { -power });
+            let rows: Vec<Vec<f64>> =
+                rows.iter().enumerate().map(|(i, row)| row.iter().map(|x| x * scale(i)).collect()).collect();
+            let found = pinv(&Matrix::from_rows(&rows).unwrap().gram()).unwrap();
+            assert!(found.gap < 1e-12, "{m} rows, 2^±{power}: {}", found.gap);
+            for (i, j) in (0..m).flat_map(|i| (0..m).map(move |j| (i, j))) {
+                let back = found.matrix[(i, j)] * scale(i) * scale(j);
+                let size = (plain[(i, i)] * plain[(j, j)]).sqrt();
+                assert!((back - plain[(i, j)]).abs() < 1e-11 * size, "{m} rows, 2^±{power}: {back:e}");
+            }
+        }
+    }
+}
+
 #[test]
 fn bad_input_is_refused() {
     let message = |r: raco::Result<f64>| r.unwrap_err().what().to_owned();
