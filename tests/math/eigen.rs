@@ -54,7 +54,8 @@ fn the_inverse_of_independent_rows_follows_their_scales() {
         let rows = case(FAMILIES[0], m, seed).rows;
         let plain = pinv(&Matrix::from_rows(&rows).unwrap().gram()).unwrap().matrix;
         for power in [3, 7, 40, 150] {
-            let scale = |i: usize| 2.0_f64.powi(if (i + seed as usize) % 2 == 0 { power } else { -power });
+            let scale =
+                |i: usize| 2.0_f64.powi(if (i + seed as usize).is_multiple_of(2) { power } else { -power });
             let rows: Vec<Vec<f64>> =
                 rows.iter().enumerate().map(|(i, row)| row.iter().map(|x| x * scale(i)).collect()).collect();
             let found = pinv(&Matrix::from_rows(&rows).unwrap().gram()).unwrap();

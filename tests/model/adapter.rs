@@ -100,7 +100,11 @@ fn an_adapter_trains_on_a_base_kept_as_bf16() {
         let (found, expected) = (run(&kept), run(&rounded));
         assert!(relative(&found.0, &expected.0) < 1e-6, "{name}: {}", relative(&found.0, &expected.0));
         assert!(relative(&found.1, &expected.1) < 1e-5, "{name}: {}", relative(&found.1, &expected.1));
-        kept.update(|_, values| Ok(values.iter_mut().for_each(|x| *x += 0.01))).unwrap();
+        kept.update(|_, values| {
+            values.iter_mut().for_each(|x| *x += 0.01);
+            Ok(())
+        })
+        .unwrap();
     }
 }
 
