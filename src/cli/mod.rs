@@ -4,6 +4,7 @@ mod check;
 mod doc;
 mod new;
 mod render;
+mod repl;
 mod script;
 mod terminal;
 mod work;
@@ -35,6 +36,17 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "--KEY VALUE")]
         args: Vec<String>,
     },
+    /// A prompt: look at models, pairs and gradients, and try ideas on them. `:help` tells what it takes.
+    Repl {
+        /// A folder with modules of your own, searched after the script's folder; may be repeated.
+        #[arg(long, value_name = "DIR")]
+        lib: Vec<PathBuf>,
+        /// A script that runs first; its variables stay.
+        file: Option<PathBuf>,
+        /// Arguments of the script: `--key value`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "--KEY VALUE")]
+        args: Vec<String>,
+    },
     /// Test what an aggregator promises in its header, and show a smallest counterexample.
     Check(check::Check),
     /// Write a file to start from.
@@ -48,6 +60,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     match Cli::try_parse_from(args) {
         Ok(cli) => match cli.command {
             Command::Script { lib, file, args } => script::run(lib, file, args),
+            Command::Repl { lib, file, args } => repl::run(lib, file, args),
             Command::Check(check) => check::run(check),
             Command::New(new) => new::run(&new),
             Command::Doc(doc) => doc::run(&doc),

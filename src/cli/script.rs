@@ -6,26 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::error::{Error, Kind, Result};
-use crate::script::{Failure, Host, Options};
+use crate::script::{Host, Options};
 
 use super::terminal::Terminal;
 use super::work;
 
 /// Runs a script and returns the exit code.
 pub(super) fn run(lib: Vec<PathBuf>, file: PathBuf, args: Vec<String>) -> i32 {
-    work::run(move |interrupt| script(lib, file, args, interrupt).map(|()| 0))
+    work::run(move |interrupt| host(lib, args, interrupt)?.run_file(&file).map(|_| 0))
 }
 
-fn script(
-    mut lib: Vec<PathBuf>,
-    file: PathBuf,
-    args: Vec<String>,
-    interrupt: Arc<AtomicBool>,
-) -> std::result::Result<(), Failure> {
+/// A host that shows on the terminal.
+pub(super) fn host(mut lib: Vec<PathBuf>, args: Vec<String>, interrupt: Arc<AtomicBool>) -> Result<Host> {
     let args = split_lib(args, &mut lib)?;
     check_lib(&lib)?;
-    let host = Host::new(Options { lib, args, console: Rc::new(Terminal::new()), interrupt })?;
-    host.run_file(&file).map(drop)
+    Host::new(Options { lib, args, console: Rc::new(Terminal::new()), interrupt })
 }
 
 /// Takes `--lib DIR` from among the script's arguments.

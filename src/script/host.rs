@@ -93,6 +93,11 @@ impl Host {
         &mut self.engine
     }
 
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// What the functions of the script share.
     pub fn session(&self) -> &Rc<Session> {
         &self.session

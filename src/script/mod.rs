@@ -10,6 +10,8 @@ pub mod doc;
 mod failure;
 mod header;
 mod host;
+mod live;
+mod names;
 mod resolver;
 mod sandbox;
 mod session;
@@ -23,6 +25,8 @@ pub use console::{Console, Silent};
 pub use failure::{Failure, Frame};
 pub use header::{Header, SECTIONS};
 pub use host::{Host, Options};
+pub use live::{Import, Live, Variable};
+pub use names::{KEYWORDS, Names};
 pub use resolver::STDLIB;
 /// The scripting language, for functions and types of your own.
 pub use rhai;

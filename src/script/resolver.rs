@@ -1,7 +1,6 @@
 //! Modules: the script's folder, each `--lib DIR`, then the embedded stdlib.
 
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -85,12 +84,11 @@ pub(crate) fn names(session: &Session, prefix: &str) -> Vec<String> {
 /// Resolves, compiles and keeps modules.
 pub(crate) struct Resolver {
     session: Rc<Session>,
-    cache: RefCell<HashMap<String, Option<Shared<Module>>>>,
 }
 
 impl Resolver {
     pub fn new(session: Rc<Session>) -> Self {
-        Self { session, cache: RefCell::default() }
+        Self { session }
     }
 }
 
@@ -108,7 +106,7 @@ impl rhai::ModuleResolver for Resolver {
             error
         };
         let source = find(&self.session, path).map_err(located)?;
-        match self.cache.borrow().get(&source.name) {
+        match self.session.modules.borrow().get(&source.name) {
             Some(Some(module)) => return Ok(module.clone()),
             Some(None) => {
                 return Err(located(
@@ -120,7 +118,7 @@ impl rhai::ModuleResolver for Resolver {
         }
         let Source { name, text } = source;
         self.session.sources.borrow_mut().insert(name.clone(), text.clone());
-        self.cache.borrow_mut().insert(name.clone(), None);
+        self.session.modules.borrow_mut().insert(name.clone(), None);
         let compiled = || {
             let mut ast = engine.compile(&text)?;
             ast.set_source(&name);
@@ -133,11 +131,11 @@ impl rhai::ModuleResolver for Resolver {
         };
         match compiled() {
             Ok(module) => {
-                self.cache.borrow_mut().insert(name, Some(module.clone()));
+                self.session.modules.borrow_mut().insert(name, Some(module.clone()));
                 Ok(module)
             }
             Err(error) => {
-                self.cache.borrow_mut().remove(&name);
+                self.session.modules.borrow_mut().remove(&name);
                 Err(EvalAltResult::ErrorInModule(name, error, pos).into())
             }
         }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rhai::{Module, Shared};
+use rhai::{Dynamic, Module, Shared};
 
 use crate::data::hub::{self, Hub, Wanted};
 use crate::error::{Error, Result};
@@ -27,6 +27,8 @@ pub struct Session {
     pub(crate) script: RefCell<PathBuf>,
     /// Every source read so far, by the name that positions refer to.
     pub(crate) sources: RefCell<BTreeMap<String, String>>,
+    /// Modules by the name of their source; `None` while one is being read.
+    pub(crate) modules: RefCell<HashMap<String, Option<Shared<Module>>>>,
     /// Modules by the name of each closure that they define; Rhai's names tell closures apart.
     pub(crate) closures: RefCell<HashMap<String, Shared<Module>>>,
     /// Functions that a source defines and calls itself, by name and number of parameters: the source.
@@ -39,6 +41,8 @@ pub struct Session {
     pub(crate) inputs: RefCell<serde_json::Map<String, serde_json::Value>>,
     /// The number of backward passes was told.
     pub(crate) told_terms: Cell<bool>,
+    /// Constants of earlier lines at a prompt.
+    pub(crate) constants: RefCell<HashMap<String, Dynamic>>,
     /// Aggregators that call each other.
     pub(crate) depth: Cell<usize>,
 }
@@ -59,12 +63,14 @@ impl Session {
             sandbox: RefCell::new(sandbox),
             script: RefCell::default(),
             sources: RefCell::default(),
+            modules: RefCell::default(),
             closures: RefCell::default(),
             own_calls: RefCell::default(),
             in_step: Cell::default(),
             resume: RefCell::default(),
             inputs: RefCell::default(),
             told_terms: Cell::default(),
+            constants: RefCell::default(),
             depth: Cell::default(),
         }
     }

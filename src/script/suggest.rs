@@ -139,7 +139,7 @@ pub(crate) fn function(
 }
 
 /// A signature as a user reads it.
-fn tidy(signature: &str) -> String {
+pub(crate) fn tidy(signature: &str) -> String {
     let (call, result) = match signature.split_once(" -> ") {
         Some((call, result)) => (call, Some(result)),
         None => (signature, None),
@@ -164,7 +164,7 @@ fn tidy(signature: &str) -> String {
 }
 
 /// `name(parameters)` of the functions that the sources define.
-fn script_functions(sources: &[(String, String)]) -> Vec<String> {
+pub(crate) fn script_functions(sources: &[(String, String)]) -> Vec<String> {
     let define = |line: &str| {
         let rest = line.trim_start();
         let rest = rest.strip_prefix("private ").unwrap_or(rest).strip_prefix("fn ")?;

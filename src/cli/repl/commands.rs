@@ -1,0 +1,107 @@
+//! Commands of the prompt: they begin with a colon, so that no variable is in their way.
+
+use std::path::Path;
+
+use crate::error::{Error, io_error, nearest};
+use crate::script::{Failure, Live, Names};
+
+use super::say;
+
+/// A command.
+pub(super) struct Command {
+    pub name: &'static str,
+    takes: &'static str,
+    does: &'static str,
+}
+
+/// All commands.
+pub(super) const COMMANDS: [Command; 6] = [
+    Command { name: "help", takes: "[NAME]", does: "what there is, or what a function takes" },
+    Command { name: "who", takes: "", does: "the variables, with what they are" },
+    Command { name: "run", takes: "FILE", does: "runs a script here: its variables stay" },
+    Command { name: "reload", takes: "", does: "reads edited modules anew" },
+    Command { name: "save", takes: "FILE", does: "writes the lines so far as a script" },
+    Command { name: "quit", takes: "", does: "leaves" },
+];
+
+/// Runs a command; false where it ends the prompt.
+pub(super) fn run(live: &mut Live, command: &str) -> Result<bool, Failure> {
+    let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+    let rest = rest.trim();
+    match name {
+        "help" | "h" | "?" if rest.is_empty() => say(&overview()),
+        "help" | "h" | "?" => say(&help(live, rest)?),
+        "who" => say(&who(live)),
+        "run" => {
+            let file = path(rest, "run")?;
+            live.run_file(Path::new(file)).map(drop)?;
+        }
+        "reload" => live.reload(),
+        "save" => save(live, Path::new(path(rest, "save")?))?,
+        "quit" | "q" => return Ok(false),
+        other => {
+            let near = nearest(other, COMMANDS.iter().map(|command| command.name));
+            let hint = near.first().map_or_else(String::new, |near| format!("did you mean `:{near}`? "));
+            return Err(Error::new(format!("unknown command `:{other}`"))
+                .help(format!("{hint}`:help` lists them"))
+                .into());
+        }
+    }
+    Ok(true)
+}
+
+fn path<'a>(rest: &'a str, command: &str) -> Result<&'a str, Error> {
+    if rest.is_empty() {
+        return Err(Error::new(format!("`:{command}` needs a file")).help(format!("write `:{command} FILE`")));
+    }
+    Ok(rest.trim_matches('"'))
+}
+
+fn overview() -> String {
+    let lines = COMMANDS.iter().map(|c| format!("  :{:<14} {}", format!("{} {}", c.name, c.takes), c.does));
+    let lines: Vec<String> = lines.collect();
+    format!(
+        "Anything else is Rhai: `let x = 1`, `x + 1`. A value is shown; Tab completes; Ctrl-C stops what runs.\n{}",
+        lines.join("\n")
+    )
+}
+
+fn help(live: &Live, name: &str) -> Result<String, Error> {
+    let names = Names::new(live.host().engine());
+    let signatures = names.signatures(live, name.trim_end_matches(['(', ')']));
+    if signatures.is_empty() {
+        let words = names.words(live, "");
+        let near = nearest(name, words.iter().map(|word| word.trim_end_matches('(')));
+        let error = Error::new(format!("no function `{name}`"));
+        return Err(match near.first() {
+            Some(near) => error.help(format!("did you mean `{near}`?")),
+            None => error.help("press Tab on an empty line to see all names"),
+        });
+    }
+    Ok(signatures.join("\n"))
+}
+
+fn who(live: &Live) -> String {
+    const PAPER: usize = 100;
+    let columns = live.host().session().console().width().unwrap_or(PAPER);
+    let widest = live.variables().map(|variable| variable.name.chars().count()).max().unwrap_or(0).min(24);
+    let mut lines: Vec<String> = live
+        .variables()
+        .map(|variable| {
+            let value = live.describe(variable.value, columns.saturating_sub(widest + 8));
+            let constant = if variable.constant { "const " } else { "" };
+            format!("  {:<widest$}  {constant}{value}", variable.name)
+        })
+        .collect();
+    lines.extend(
+        live.modules().iter().map(|module| format!("  {:<widest$}  module {}", module.alias, module.path)),
+    );
+    if lines.is_empty() { "nothing yet".to_owned() } else { lines.join("\n") }
+}
+
+fn save(live: &Live, path: &Path) -> Result<(), Error> {
+    if path.exists() {
+        return Err(Error::new("the file exists").in_file(path).help("give another name, or remove it"));
+    }
+    std::fs::write(path, live.script()).map_err(|e| io_error(&e, "write the script", path))
+}

@@ -1,0 +1,301 @@
+//! A script that grows line by line: what a prompt evaluates.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use rhai::{AST, ASTFlags, ASTNode, Array, Dynamic, EvalAltResult, Expr, Map, Scope, Stmt};
+
+use crate::error::io_error;
+
+use super::failure::{Failure, explain, panicked};
+use super::host::Host;
+use super::resolver;
+use super::value::type_of;
+
+/// The source name of the document that all chunks make up together.
+const DOCUMENT: &str = "the prompt";
+
+/// Variables, constants, functions and imports that survive from one chunk to the next.
+///
+/// All chunks are parts of one document, so that a position tells the chunk. A chunk is compiled as the document in
+/// which everything before it is blank but for the imports and constants, which each evaluation needs anew.
+pub struct Live {
+    host: Host,
+    scope: Scope<'static>,
+    functions: AST,
+    chunks: Vec<Chunk>,
+    /// Line of the document, 1-based, and what stands on it again for later chunks.
+    kept: Vec<(usize, Vec<Kept>)>,
+    lines: usize,
+}
+
+/// What each evaluation needs anew.
+enum Kept {
+    Import(Import),
+    Constant(String),
+}
+
+/// An imported module.
+#[derive(Debug, Clone)]
+pub struct Import {
+    /// Its path, as `import` takes it.
+    pub path: String,
+    /// Its name at the prompt.
+    pub alias: String,
+}
+
+impl Kept {
+    fn import(&self) -> Option<&Import> {
+        match self {
+            Self::Import(import) => Some(import),
+            Self::Constant(_) => None,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Import(Import { path, alias }) => format!("import {path:?} as {alias};"),
+            Self::Constant(name) => format!("const {name} = kept({name:?});"),
+        }
+    }
+}
+
+struct Chunk {
+    name: String,
+    /// Lines of the document before it.
+    after: usize,
+    text: String,
+    succeeded: bool,
+}
+
+/// A variable or constant at hand.
+pub struct Variable<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Whether it is a constant.
+    pub constant: bool,
+    /// Its value.
+    pub value: &'a Dynamic,
+}
+
+impl Live {
+    /// An empty document over a host.
+    pub fn new(mut host: Host) -> Self {
+        let session = host.session().clone();
+        host.engine_mut().register_fn("kept", move |name: &str| {
+            session.constants.borrow().get(name).cloned().unwrap_or_default()
+        });
+        Self {
+            host,
+            scope: Scope::new(),
+            functions: AST::empty(),
+            chunks: Vec::new(),
+            kept: Vec::new(),
+            lines: 0,
+        }
+    }
+
+    /// The host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Evaluates a chunk; what it defined before it failed, if it fails, stays.
+    ///
+    /// # Errors
+    /// All that can go wrong in a script; a panic of a host function is caught and told as an internal error.
+    pub fn run(&mut self, text: &str) -> Result<Dynamic, Failure> {
+        let name = format!("[{}]", self.chunks.len() + 1);
+        self.evaluate(name, text)
+    }
+
+    /// Evaluates a file as a chunk: its variables, functions and imports stay.
+    ///
+    /// # Errors
+    /// A file that cannot be read; otherwise as [`run`](Self::run).
+    pub fn run_file(&mut self, path: &Path) -> Result<Dynamic, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|e| io_error(&e, "read the script", path))?;
+        self.host.session().script.replace(path.to_owned());
+        self.evaluate(path.display().to_string(), &text)
+    }
+
+    fn evaluate(&mut self, name: String, text: &str) -> Result<Dynamic, Failure> {
+        let document = self.document(text);
+        let session = self.host.session().clone();
+        session.sources.borrow_mut().insert(DOCUMENT.to_owned(), document.clone());
+        let after = self.lines;
+        self.lines += text.lines().count().max(1);
+        self.chunks.push(Chunk { name, after, text: text.to_owned(), succeeded: false });
+        let constants = self.scope.iter_raw().filter(|(_, constant, _)| *constant);
+        session
+            .constants
+            .replace(constants.map(|(name, _, value)| (name.to_owned(), value.clone())).collect());
+        let mut statements = None;
+        let run = || -> Result<Dynamic, Box<EvalAltResult>> {
+            let mut ast = self.host.engine().compile_with_scope(&self.scope, &document)?;
+            ast.set_source(DOCUMENT);
+            resolver::check_names(&session, DOCUMENT, &ast)?;
+            self.functions = self.functions.merge(&ast);
+            self.functions.clear_statements();
+            self.functions.set_source(DOCUMENT);
+            let mut whole = self.functions.clone();
+            whole.combine(ast.clone());
+            statements = Some(ast);
+            self.host.engine().eval_ast_with_scope(&mut self.scope, &whole)
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        session.in_step.set(false);
+        session.console().progress_end();
+        self.latest();
+        if let Some(ast) = statements {
+            self.keep(&ast, after, matches!(outcome, Ok(Ok(_))));
+        }
+        match outcome {
+            Ok(Ok(value)) => {
+                self.chunks.iter_mut().rev().take(1).for_each(|chunk| chunk.succeeded = true);
+                Ok(value)
+            }
+            Ok(Err(error)) => Err(self.explain(*error)),
+            Err(panic) => Err(panicked(&*panic).into()),
+        }
+    }
+
+    /// The document with the new chunk as its last lines.
+    fn document(&self, text: &str) -> String {
+        let mut lines = vec![String::new(); self.lines];
+        for (line, kept) in &self.kept {
+            lines[line - 1] = kept.iter().map(Kept::text).collect();
+        }
+        lines.push(text.to_owned());
+        lines.join("\n")
+    }
+
+    /// Drops what a later definition of the same name hides.
+    fn latest(&mut self) {
+        let mut seen = HashSet::new();
+        let mut latest: Vec<(String, bool, Dynamic)> = Vec::new();
+        for (name, constant, value) in self.scope.iter_raw() {
+            if seen.insert(name) {
+                latest.push((name.to_owned(), constant, value.clone()));
+            }
+        }
+        self.scope = Scope::new();
+        for (name, constant, value) in latest.into_iter().rev() {
+            if constant {
+                self.scope.push_constant_dynamic(name, value);
+            } else {
+                self.scope.push_dynamic(name, value);
+            }
+        }
+    }
+
+    /// Notes the imports and constants of a chunk; those of a chunk that failed may not have come to pass.
+    fn keep(&mut self, ast: &AST, after: usize, succeeded: bool) {
+        let alive: HashSet<&str> = self.scope.iter_raw().map(|(name, ..)| name).collect();
+        let mut found: Vec<(usize, Kept)> = Vec::new();
+        ast.walk(&mut |path| {
+            let [ASTNode::Stmt(statement)] = path else { return true };
+            let kept = match statement {
+                Stmt::Import(import, _) if succeeded => match &**import {
+                    (Expr::StringConstant(path, _), alias) => {
+                        Kept::Import(Import { path: path.to_string(), alias: alias.name.to_string() })
+                    }
+                    _ => return true,
+                },
+                Stmt::Var(var, flags, _) if flags.contains(ASTFlags::CONSTANT) => {
+                    let name = var.0.name.as_str();
+                    if !alive.contains(name) {
+                        return true;
+                    }
+                    Kept::Constant(name.to_owned())
+                }
+                _ => return true,
+            };
+            // lines of earlier chunks hold what is kept already
+            if let Some(line) = statement.position().line().filter(|line| *line > after) {
+                found.push((line, kept));
+            }
+            true
+        });
+        for (line, kept) in found {
+            match self.kept.last_mut().filter(|(at, _)| *at == line) {
+                Some((_, there)) => there.push(kept),
+                None => self.kept.push((line, vec![kept])),
+            }
+        }
+    }
+
+    fn explain(&self, error: EvalAltResult) -> Failure {
+        let session = self.host.session();
+        let mut failure = explain(self.host.engine(), &session.sources(), DOCUMENT, error);
+        for frame in failure.frames.iter_mut().filter(|frame| frame.source == DOCUMENT) {
+            if let Some(chunk) = self.chunks.iter().rev().find(|chunk| chunk.after < frame.line) {
+                frame.line -= chunk.after;
+                frame.source = chunk.name.clone();
+                frame.text = chunk.text.clone();
+            }
+        }
+        failure
+    }
+
+    /// A value as the prompt shows it.
+    pub fn show(&self, value: Dynamic) -> String {
+        if let Some(text) = value.read_lock::<rhai::ImmutableString>() {
+            return text.to_string();
+        }
+        let mut scope = Scope::new();
+        scope.push_dynamic("value", value);
+        self.host.engine().eval_with_scope::<String>(&mut scope, "value.to_string()").unwrap_or_default()
+    }
+
+    /// What a value is, on one line of at most `columns`.
+    pub fn describe(&self, value: &Dynamic, columns: usize) -> String {
+        let kind = type_of(value);
+        let count = value.read_lock::<Map>().map(|map| map.len());
+        let count = count.or_else(|| value.read_lock::<Array>().map(|array| array.len()));
+        let kind = count.map_or(kind.to_owned(), |count| format!("{kind} of {count}"));
+        let text = self.show(value.clone());
+        let line = text.lines().next().unwrap_or_default();
+        // a host type's text begins with its name
+        let text = if line.starts_with(&kind) { line.to_owned() } else { format!("{kind}: {line}") };
+        match text.char_indices().nth(columns.saturating_sub(1)) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text,
+        }
+    }
+
+    /// Variables and constants, the latest first.
+    pub fn variables(&self) -> impl Iterator<Item = Variable<'_>> {
+        self.scope.iter_raw().map(|(name, constant, value)| Variable { name, constant, value })
+    }
+
+    /// The imported modules.
+    pub fn modules(&self) -> Vec<Import> {
+        self.kept.iter().flat_map(|(_, kept)| kept).filter_map(Kept::import).cloned().collect()
+    }
+
+    /// Names of the functions that chunks defined.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        self.functions.iter_functions().map(|f| f.name).filter(|name| !name.starts_with("anon$"))
+    }
+
+    /// The chunks that came to their end, as a script.
+    pub fn script(&self) -> String {
+        let chunks = self.chunks.iter().filter(|chunk| chunk.succeeded);
+        chunks.map(|chunk| format!("{}\n", chunk.text.trim_end())).map(|text| closed(&text)).collect()
+    }
+
+    /// Forgets the modules, so that the next evaluation reads their files anew.
+    pub fn reload(&self) {
+        self.host.session().modules.borrow_mut().clear();
+    }
+}
+
+/// A chunk's last expression needs no semicolon, a script's does.
+fn closed(text: &str) -> String {
+    match text.trim_end() {
+        whole if whole.is_empty() || whole.ends_with([';', '}']) => format!("{whole}\n"),
+        whole => format!("{whole};\n"),
+    }
+}
