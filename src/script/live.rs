@@ -280,6 +280,34 @@ impl Live {
         self.functions.iter_functions().map(|f| f.name).filter(|name| !name.starts_with("anon$"))
     }
 
+    /// Head and doc comment of the functions of that name in all sources read so far.
+    pub fn comments(&self, name: &str) -> Vec<String> {
+        let sources = self.host.session().sources();
+        let in_source = |text: &str| -> Vec<String> {
+            let lines: Vec<&str> = text.lines().collect();
+            let head = |(i, line): (usize, &&str)| {
+                let rest = line.trim_start().trim_start_matches("private ").strip_prefix("fn ")?;
+                (rest.split('(').next()?.trim() == name).then(|| {
+                    let comment =
+                        lines[..i].iter().rev().map_while(|line| line.trim_start().strip_prefix("///"));
+                    let mut comment: Vec<String> =
+                        comment.map(|line| format!("    {}\n", line.trim())).collect();
+                    comment.reverse();
+                    format!("{}\n{}", rest.trim_end_matches(['{', ' ']), comment.concat())
+                        .trim_end()
+                        .to_owned()
+                })
+            };
+            lines.iter().enumerate().filter_map(head).collect()
+        };
+        sources
+            .iter()
+            .filter(|(source, _)| source != DOCUMENT)
+            .flat_map(|(_, text)| in_source(text))
+            .chain(self.chunks.iter().flat_map(|chunk| in_source(&chunk.text)))
+            .collect()
+    }
+
     /// The chunks that came to their end, as a script.
     pub fn script(&self) -> String {
         let chunks = self.chunks.iter().filter(|chunk| chunk.succeeded);

@@ -12,6 +12,7 @@ mod header;
 mod host;
 mod live;
 mod names;
+mod reference;
 mod resolver;
 mod sandbox;
 mod session;
@@ -27,6 +28,7 @@ pub use header::{Header, SECTIONS};
 pub use host::{Host, Options};
 pub use live::{Import, Live, Variable};
 pub use names::{KEYWORDS, Names};
+pub use reference::{Entry, entries};
 pub use resolver::STDLIB;
 /// The scripting language, for functions and types of your own.
 pub use rhai;

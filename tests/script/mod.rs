@@ -4,4 +4,5 @@ mod embed;
 mod finite_difference;
 mod guide;
 mod host;
+mod reference;
 mod suite;

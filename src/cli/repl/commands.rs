@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, io_error, nearest};
-use crate::script::{Failure, Live, Names};
+use crate::script::{Entry, Failure, Live, Names, entries};
 
 use super::say;
 
@@ -67,18 +67,39 @@ fn overview() -> String {
 }
 
 fn help(live: &Live, name: &str) -> Result<String, Error> {
-    let names = Names::new(live.host().engine());
-    let signatures = names.signatures(live, name.trim_end_matches(['(', ')']));
-    if signatures.is_empty() {
-        let words = names.words(live, "");
-        let near = nearest(name, words.iter().map(|word| word.trim_end_matches('(')));
-        let error = Error::new(format!("no function `{name}`"));
-        return Err(match near.first() {
-            Some(near) => error.help(format!("did you mean `{near}`?")),
-            None => error.help("press Tab on an empty line to see all names"),
-        });
+    let name = name.trim_end_matches(['(', ')']).rsplit(['.', ':']).next().unwrap_or(name);
+    let found: Vec<String> = entries()
+        .iter()
+        .filter(|entry| entry.names().any(|known| known == name))
+        .map(|entry| format!("{}\n{}", entry.signatures.join("\n"), indented(&entry.text)))
+        .collect();
+    if !found.is_empty() {
+        return Ok(found.join("\n\n"));
     }
-    Ok(signatures.join("\n"))
+    let own = live.comments(name);
+    if !own.is_empty() {
+        return Ok(own.join("\n\n"));
+    }
+    let names = Names::new(live.host().engine());
+    let words = names.words(live, "");
+    let known = words.iter().map(|word| word.trim_end_matches('('));
+    let all = entries();
+    let near = nearest(name, known.chain(all.iter().flat_map(Entry::names)));
+    let error = Error::new(format!("no function `{name}`"));
+    Err(match near.first() {
+        Some(near) => error.help(format!("did you mean `{near}`?")),
+        None => error.help("press Tab on an empty line to see all names"),
+    })
+}
+
+/// The text of an entry below its signatures, without the marks of its example.
+fn indented(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with("```"));
+    lines
+        .map(|line| if line.is_empty() { "\n".into() } else { format!("    {line}\n") })
+        .collect::<String>()
+        .trim_end()
+        .into()
 }
 
 fn who(live: &Live) -> String {
