@@ -10,9 +10,15 @@ use crate::script::{Failure, Frame};
 
 /// Writes a failure to stderr.
 pub(super) fn show(failure: &Failure) {
-    let renderer = if std::io::stderr().is_terminal() { Renderer::styled() } else { Renderer::plain() };
+    let colour = colour_is_welcome() && std::io::stderr().is_terminal();
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     // stderr may be closed; there is nobody left to tell
     let _ = writeln!(std::io::stderr(), "{}", draw(failure, &renderer));
+}
+
+/// False where the user asked for none (<https://no-color.org>).
+pub(super) fn colour_is_welcome() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn draw(failure: &Failure, renderer: &Renderer) -> String {

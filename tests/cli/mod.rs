@@ -6,6 +6,7 @@ mod bad_scripts;
 mod errors;
 mod hub;
 mod own_method;
+mod repl;
 mod resume;
 
 use std::path::Path;

@@ -4,5 +4,6 @@ mod embed;
 mod finite_difference;
 mod guide;
 mod host;
+mod live;
 mod reference;
 mod suite;

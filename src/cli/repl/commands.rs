@@ -104,7 +104,7 @@ fn indented(text: &str) -> String {
 
 fn who(live: &Live) -> String {
     const PAPER: usize = 100;
-    let columns = live.host().session().console().width().unwrap_or(PAPER);
+    let columns = live.host().session().console().width().unwrap_or(PAPER).max(40);
     let widest = live.variables().map(|variable| variable.name.chars().count()).max().unwrap_or(0).min(24);
     let mut lines: Vec<String> = live
         .variables()

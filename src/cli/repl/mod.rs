@@ -60,21 +60,17 @@ impl Repl {
     }
 
     fn talk(&self) -> Result<()> {
-        let colour = if std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) {
-            ColorMode::Disabled
-        } else {
-            ColorMode::Enabled
-        };
+        let colour = render::colour_is_welcome();
         let config = Config::builder()
             .auto_add_history(true)
             .completion_type(CompletionType::List)
-            .color_mode(colour)
+            .color_mode(if colour { ColorMode::Enabled } else { ColorMode::Disabled })
             .tab_stop(4)
             .indent_size(4)
             .build();
         let failed = |e: ReadlineError| Error::new(format!("cannot use the terminal: {e}"));
         let mut editor: Editor<Prompt, DefaultHistory> = Editor::with_config(config).map_err(failed)?;
-        editor.set_helper(Some(Prompt::new(self.live.clone(), colour == ColorMode::Enabled)));
+        editor.set_helper(Some(Prompt::new(self.live.clone(), colour)));
         let history = history();
         if let Some(path) = &history {
             // the first prompt has no history yet
