@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use rhai::{Dynamic, Engine, Map};
 
 use super::live::Live;
+use super::reference::{Entry, entries};
 use super::{resolver, suggest};
 
 /// Words of the language.
@@ -42,12 +43,20 @@ impl Names {
         Self { functions: engine.collect_fn_metadata(None, function, true) }
     }
 
-    /// The signatures of a function, each once.
+    /// How a function is written, as the reference or its definition has it; else its parameters' types.
     pub fn signatures(&self, live: &Live, name: &str) -> Vec<String> {
-        let host = self.functions.iter().filter(|f| f.name == name).map(|f| f.signature.clone());
         let own = suggest::script_functions(&live.host().session().sources());
         let own = own.into_iter().filter(|signature| signature.split('(').next() == Some(name));
-        host.chain(own).collect::<BTreeSet<_>>().into_iter().collect()
+        let of = |entry: &Entry| -> Vec<String> {
+            let named = entry.names().zip(&entry.signatures).filter(|(known, _)| *known == name);
+            named.map(|(_, signature)| signature.clone()).collect()
+        };
+        let told: BTreeSet<String> = entries().iter().flat_map(of).chain(own).collect();
+        if !told.is_empty() {
+            return told.into_iter().collect();
+        }
+        let host = self.functions.iter().filter(|f| f.name == name).map(|f| f.signature.clone());
+        host.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Variables, functions, modules and keywords that begin with `start`.

@@ -52,6 +52,7 @@ fn names_are_completed_by_what_a_value_is() {
     let names = Names::new(live.host().engine());
     assert_eq!(names.members(&live, "h", "row"), ["row(", "row_norms(", "rows"]);
     assert_eq!(names.members(&live, "m.inner", "fir"), ["first"]);
+    assert_eq!(names.signatures(&live, "cagrad_dual"), ["cagrad_dual(h, w, c)"]);
     assert!(names.words(&live, "cagrad").contains(&"cagrad_dual(".to_owned()));
     live.run("import \"losses/dpo\" as dpo;").map(drop).unwrap();
     assert_eq!(names.of_module(&live, "dpo", ""), ["losses("]);
