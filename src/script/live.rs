@@ -153,7 +153,9 @@ impl Live {
         }
         match outcome {
             Ok(Ok(value)) => {
-                self.chunks.iter_mut().rev().take(1).for_each(|chunk| chunk.succeeded = true);
+                if let Some(chunk) = self.chunks.last_mut() {
+                    chunk.succeeded = true;
+                }
                 Ok(value)
             }
             Ok(Err(error)) => Err(self.explain(*error)),
@@ -164,8 +166,14 @@ impl Live {
     /// The document with the new chunk as its last lines.
     fn document(&self, text: &str) -> String {
         let mut lines = vec![String::new(); self.lines];
+        // a variable may have taken the name of a constant since
+        let is_constant = |name: &str| self.scope.iter_raw().any(|(n, constant, _)| n == name && constant);
+        let stands = |kept: &&Kept| match kept {
+            Kept::Import(_) => true,
+            Kept::Constant(name) => is_constant(name),
+        };
         for (line, kept) in &self.kept {
-            lines[line - 1] = kept.iter().map(Kept::text).collect();
+            lines[line - 1] = kept.iter().filter(stands).map(Kept::text).collect();
         }
         lines.push(text.to_owned());
         lines.join("\n")

@@ -28,6 +28,8 @@ fn variables_constants_functions_imports_and_closures_survive() {
     live.run("x = 5; fn f(a) { 2 * a }").map(drop).unwrap();
     assert_eq!(int(&mut live, "f(x)"), 10);
     assert_eq!(int(&mut live, "let x = 3; x"), 3);
+    live.run("let K = 7;").map(drop).unwrap();
+    assert_eq!(int(&mut live, "K"), 7);
     let names: Vec<&str> = live.variables().map(|variable| variable.name).collect();
     assert_eq!(names.iter().filter(|name| **name == "x").count(), 1, "{names:?}");
 }
