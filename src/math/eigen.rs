@@ -244,7 +244,7 @@ fn power_of_two(x: f64) -> f64 {
     if x < f64::MIN_POSITIVE { 1.0 } else { f64::from_bits(x.to_bits() & 0x7ff0_0000_0000_0000) }
 }
 
-/// The largest entry.
+/// The largest entry by size; refused: one that is not finite.
 fn check_entries(name: &str, a: &Matrix) -> Result<f64> {
     (0..a.rows()).try_for_each(|i| check_finite(&format!("{name}[{i}]"), a.row(i)))?;
     Ok(largest(a.data()))

@@ -328,10 +328,10 @@ impl Live {
     }
 }
 
-/// A chunk's last expression needs no semicolon, a script's does.
+/// A chunk may leave out its last semicolon, a script may not; on a line of its own no comment hides it.
 fn closed(text: &str) -> String {
     match text.trim_end() {
-        whole if whole.is_empty() || whole.ends_with([';', '}']) => format!("{whole}\n"),
-        whole => format!("{whole};\n"),
+        whole if whole.is_empty() || whole.ends_with(';') => format!("{whole}\n"),
+        whole => format!("{whole}\n;\n"),
     }
 }

@@ -94,7 +94,7 @@ impl Names {
     /// Functions of an imported module.
     pub fn of_module(&self, live: &Live, alias: &str, start: &str) -> Vec<String> {
         let modules = live.modules();
-        let Some(module) = modules.iter().find(|module| module.alias == alias) else { return Vec::new() };
+        let Some(module) = modules.iter().rfind(|module| module.alias == alias) else { return Vec::new() };
         let Ok(source) = resolver::find(live.host().session(), &module.path) else { return Vec::new() };
         let open = source.text.lines().filter(|line| line.starts_with("fn ")).map(str::to_owned);
         let names = open.filter_map(|line| Some(format!("{}(", line[3..].split('(').next()?.trim())));

@@ -204,5 +204,5 @@ fn the_guide_to_an_own_method_does_what_it_says() {
     assert!(commands >= 7, "{commands} commands");
     let even: serde_json::Value = serde_json::from_str(&program.read("out.json")).unwrap();
     assert!(even["opposed"]["even"]["direction"][0].as_f64().unwrap().abs() < 1e-12, "{even}");
-    assert!(program.path("runs/toy/paths.svg").is_file() && program.path("runs/raco_clip/replay").is_dir());
+    assert!(program.path("runs/toy/paths.svg").is_file() && program.path("runs/even/replay").is_dir());
 }

@@ -44,7 +44,13 @@ fn an_error_tells_the_chunk_and_its_line_and_loses_nothing() {
     assert_eq!(frames, ["[3]:2:1", "[1]:2:7"]);
     assert_eq!(int(&mut live, "kept + before"), 3);
     assert!(live.run("let = 3").unwrap_err().to_string().starts_with("[5]:1:5"));
-    assert_eq!(live.script(), "fn g(a) {\n    a.boom()\n}\nlet kept = 1;\nkept + before;\n");
+    assert_eq!(live.script(), "fn g(a) {\n    a.boom()\n}\n;\nlet kept = 1;\nkept + before\n;\n");
+    // what is saved runs
+    live.run("let map = #{ a: 1 } // no semicolon").map(drop).unwrap();
+    live.run("map.a").map(drop).unwrap();
+    let mut again = self::live();
+    again.run("let before = 2;").map(drop).unwrap();
+    assert_eq!(int(&mut again, &format!("{}kept + map.a", live.script())), 2);
 }
 
 #[test]

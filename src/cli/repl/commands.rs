@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::error::{Error, io_error, nearest};
+use crate::error::{Error, nearest};
+use crate::run::write_whole;
 use crate::script::{Entry, Failure, Live, Names, entries};
 
 use super::say;
@@ -124,5 +125,5 @@ fn save(live: &Live, path: &Path) -> Result<(), Error> {
     if path.exists() {
         return Err(Error::new("the file exists").in_file(path).help("give another name, or remove it"));
     }
-    std::fs::write(path, live.script()).map_err(|e| io_error(&e, "write the script", path))
+    write_whole(path, live.script().as_bytes())
 }

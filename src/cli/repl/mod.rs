@@ -72,9 +72,8 @@ impl Repl {
         let mut editor: Editor<Prompt, DefaultHistory> = Editor::with_config(config).map_err(failed)?;
         editor.set_helper(Some(Prompt::new(self.live.clone(), colour)));
         let history = history();
-        if let Some(path) = &history {
-            // the first prompt has no history yet
-            let _ = editor.load_history(path);
+        if let Some(path) = history.as_ref().filter(|path| path.exists()) {
+            editor.load_history(path).map_err(failed)?;
         }
         say(&format!(
             "raco {}   :help tells what there is, :quit or Ctrl-D leaves",
@@ -130,7 +129,7 @@ impl Repl {
 
 /// The history file of the user; its folder is made.
 fn history() -> Option<PathBuf> {
-    let folder = match std::env::var_os("RACO_CACHE") {
+    let folder = match std::env::var_os("RACO_CACHE").filter(|v| !v.is_empty()) {
         Some(folder) => PathBuf::from(folder),
         None => dirs::cache_dir()?.join("raco"),
     };

@@ -49,14 +49,18 @@ pub(super) fn scan(text: &str, keywords: &[&str]) -> Scan {
                 Some(len) => (Kind::String, len),
                 None => {
                     // a plain string ends with its line, closed or not
+                    let line = if c == '`' { None } else { rest.find('\n') };
+                    let len = line.unwrap_or(rest.len());
                     scan.unfinished |= c == '`';
-                    scan.open_string = Some(at);
-                    (Kind::String, rest.len())
+                    if len == rest.len() {
+                        scan.open_string = Some(at);
+                    }
+                    (Kind::String, len)
                 }
             },
             _ if rest.starts_with("//") => (Kind::Comment, rest.find('\n').unwrap_or(rest.len())),
-            _ if rest.starts_with("/*") => match rest.find("*/") {
-                Some(end) => (Kind::Comment, end + 2),
+            _ if rest.starts_with("/*") => match rest[2..].find("*/") {
+                Some(end) => (Kind::Comment, end + 4),
                 None => {
                     scan.unfinished = true;
                     (Kind::Comment, rest.len())
