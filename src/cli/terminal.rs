@@ -80,4 +80,8 @@ impl Console for Terminal {
     fn width(&self) -> Option<usize> {
         self.columns
     }
+
+    fn colour(&self) -> bool {
+        self.columns.is_some() && super::render::colour_is_welcome()
+    }
 }

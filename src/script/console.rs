@@ -13,6 +13,11 @@ pub trait Console {
 
     /// Columns of the terminal; `None` where the output is no terminal.
     fn width(&self) -> Option<usize>;
+
+    /// Whether text may carry terminal colours.
+    fn colour(&self) -> bool {
+        false
+    }
 }
 
 /// Shows nothing.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rhai::{Dynamic, Module, Shared};
+use rhai::{AST, Dynamic, Module, Shared};
 
 use crate::data::hub::{self, Hub, Wanted};
 use crate::error::{Error, Result};
@@ -45,6 +45,8 @@ pub struct Session {
     pub(crate) constants: RefCell<HashMap<String, Dynamic>>,
     /// Aggregators that call each other.
     pub(crate) depth: Cell<usize>,
+    /// The looking functions, once one was called.
+    pub(crate) inspect: RefCell<Option<Shared<AST>>>,
 }
 
 impl Session {
@@ -72,6 +74,7 @@ impl Session {
             told_terms: Cell::default(),
             constants: RefCell::default(),
             depth: Cell::default(),
+            inspect: RefCell::default(),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 
 use super::super::session::Session;
-use super::super::value::{Answer, Opts, show, type_of};
+use super::super::value::{Answer, Opts, count, show, type_of};
 use super::model::prompt;
 
 /// A set of examples with the reference that scores them.
@@ -225,6 +225,13 @@ fn preferences(engine: &mut Engine) {
     engine.register_fn("to_string", text);
     engine.register_fn("to_debug", text);
     engine.register_fn("len", |b: &mut Batches| b.len() as i64);
+    engine.register_fn("batch", |b: &mut Batches, k: i64| -> Answer<Batch> {
+        let step = count(k, "the number of the batch")?;
+        if step >= b.len() {
+            return Err(Error::new(format!("batch {step} of {}", b.len())).help("batches count from 0").into());
+        }
+        b.batch(step).map_err(Into::into)
+    });
     let text = |b: &mut Batches| format!("Batches({} of {} rows)", b.len(), b.inner.size());
     engine.register_fn("to_string", text);
     engine.register_fn("to_debug", text);

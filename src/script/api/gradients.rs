@@ -14,7 +14,7 @@ use crate::run;
 
 use super::super::session::Session;
 use super::super::value::{Answer, array, count, floats, from_json, number, show, strings, type_of, unknown};
-use super::loss::{Origin, Tensor};
+use super::loss::{LogProbs, Origin, Tensor};
 
 /// The gradient rows of one batch, with the log-probs they came from.
 #[derive(Clone)]
@@ -37,6 +37,14 @@ impl Gradients {
 
     pub fn origin(&self) -> Option<&Origin> {
         self.0.origin.as_deref()
+    }
+
+    fn log_probs(&self) -> Result<LogProbs> {
+        let origin = self.0.origin.clone().map(LogProbs);
+        origin.ok_or_else(|| {
+            Error::new("these gradients are plain numbers, no batch is behind them")
+                .help("take gradients from `jacobian(losses)`")
+        })
     }
 
     pub fn gramian(&self) -> Result<&Matrix> {
@@ -153,6 +161,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_get("losses", |g: &mut Gradients| array(g.rows().losses()));
     engine.register_fn("losses_by_name", |g: &mut Gradients| g.by_name(g.rows().losses()));
     engine.register_get("terms", |g: &mut Gradients| g.rows().terms() as i64);
+    engine.register_get("log_probs", |g: &mut Gradients| -> Answer<LogProbs> { Ok(g.log_probs()?) });
     engine.register_fn("gramian", |g: &mut Gradients| -> Answer<Matrix> { Ok(g.gramian()?.clone()) });
     engine.register_fn("norms", |g: &mut Gradients| -> Answer<Map> {
         Ok(g.by_name(&math::row_norms(g.gramian()?)?))

@@ -348,7 +348,7 @@ fn by_name(session: &Rc<Session>, engine: &Engine, name: &str, options: Map) -> 
     })))
 }
 
-fn compile(session: &Session, engine: &Engine, source: &Source) -> Answer<AST> {
+pub(super) fn compile(session: &Session, engine: &Engine, source: &Source) -> Answer<AST> {
     session.sources.borrow_mut().insert(source.name.clone(), source.text.clone());
     let in_file = |error| EvalAltResult::ErrorInModule(source.name.clone(), error, Position::NONE);
     let mut ast = engine.compile(&source.text).map_err(|e| in_file(e.into()))?;

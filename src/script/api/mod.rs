@@ -4,6 +4,7 @@ mod arguments;
 mod data;
 mod files;
 mod gradients;
+mod look;
 mod loss;
 mod math;
 mod method;
@@ -15,6 +16,7 @@ mod report;
 mod run;
 mod state;
 mod text;
+mod view;
 
 use std::rc::Rc;
 
@@ -40,4 +42,6 @@ pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     method::register(engine, session);
     run::register(engine, session);
     report::register(engine, session);
+    view::register(engine, session);
+    look::register(engine, session);
 }

@@ -80,7 +80,7 @@ fn evaluate(
 }
 
 /// `#{ title, panels, columns }`, or the options of one panel.
-fn plot(options: Map, path: &Path) -> Result<()> {
+pub(super) fn plot(options: Map, path: &Path) -> Result<()> {
     let mut labels = Vec::new();
     if !options.contains_key("panels") {
         return panel(options, &mut labels)?.save(path);

@@ -11,7 +11,7 @@ use super::super::session::Session;
 use super::super::value::{Answer, count, number, show};
 
 /// Columns of a table where the output is no terminal.
-const PAPER: usize = 120;
+pub(super) const PAPER: usize = 120;
 
 pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     let shared = session.clone();
@@ -71,7 +71,7 @@ pub(super) fn table(session: &Session, head: &[Dynamic], rows: &[Dynamic]) -> Re
 }
 
 /// Floats with four digits, all else as it prints.
-fn cell(value: &Dynamic) -> String {
+pub(super) fn cell(value: &Dynamic) -> String {
     match value.as_float() {
         Ok(x) if x != 0.0 && (x.abs() < 1e-3 || x.abs() >= 1e6) => format!("{x:.3e}"),
         Ok(x) => format!("{x:.4}"),

@@ -1,0 +1,234 @@
+//! What a looking function returns: tables to read, a picture and numbers to keep.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use rhai::{Array, Dynamic, Engine, ImmutableString, Map};
+
+use crate::error::{Error, Result};
+use crate::run::write_whole;
+
+use super::super::session::Session;
+use super::super::value::{Answer, Opts, number, show, to_json, type_of, unknown};
+use super::report;
+use super::text::{PAPER, cell};
+
+/// Of the heat bars.
+const BAR: usize = 10;
+/// Okabe and Ito's vermillion and blue, told apart by the colour-blind too; readable on dark and on light.
+const NEGATIVE: Color = Color::AnsiValue(166);
+const POSITIVE: Color = Color::AnsiValue(32);
+
+/// Prints as tables and notes; copies share it.
+#[derive(Clone)]
+pub(super) struct View(Rc<Inner>);
+
+struct Inner {
+    session: Rc<Session>,
+    title: String,
+    tables: Vec<Sheet>,
+    notes: Vec<String>,
+    plot: Option<Map>,
+    values: Map,
+}
+
+struct Sheet {
+    title: String,
+    head: Vec<String>,
+    rows: Vec<Array>,
+    /// Columns whose sign is coloured.
+    signed: Vec<usize>,
+    /// Columns drawn as bars beside their numbers.
+    bars: Vec<usize>,
+}
+
+impl Sheet {
+    fn new(map: Map) -> Result<Self> {
+        let mut options = Opts::new("view", map);
+        let title = options.text("title")?.unwrap_or_default();
+        let head = options.texts("head")?.unwrap_or_default();
+        let place = |name: String| {
+            let found = head.iter().position(|known| *known == name);
+            found.ok_or_else(|| unknown("column", &name, head.iter().map(String::as_str)))
+        };
+        let places = |names: Option<Vec<String>>| -> Result<Vec<usize>> {
+            names.unwrap_or_default().into_iter().map(place).collect()
+        };
+        let (signed, bars) = (places(options.texts("signed")?)?, places(options.texts("bars")?)?);
+        let given = options.host::<Array>("rows", "an array of arrays")?.unwrap_or_default();
+        options.finish()?;
+        let row = |(i, row): (usize, Dynamic)| match row.try_cast_result::<Array>() {
+            Ok(row) if row.len() == head.len() => Ok(row),
+            Ok(row) => Err(Error::new(format!(
+                "row {i} of the view has {} cells, its head {}",
+                row.len(),
+                head.len()
+            ))
+            .help("give every row one cell a column")),
+            Err(row) => {
+                Err(Error::new(format!("row {i} of the view is {}, expected an array", type_of(&row)))
+                    .help("give rows as arrays"))
+            }
+        };
+        let rows = given.into_iter().enumerate().map(row).collect::<Result<_>>()?;
+        Ok(Self { title, head, rows, signed, bars })
+    }
+
+    fn text(&self, width: Option<usize>, colour: bool) -> String {
+        let terminal = width.is_some();
+        let mut table = Table::new();
+        table
+            .load_style(if terminal { presets::UTF8_FULL_CONDENSED } else { presets::ASCII_MARKDOWN })
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width.unwrap_or(PAPER).try_into().unwrap_or(u16::MAX));
+        if colour {
+            table.enforce_styling();
+        } else {
+            table.force_no_tty();
+        }
+        table.set_header(self.head.iter().map(|name| {
+            let cell = Cell::new(name);
+            if colour { cell.add_attribute(Attribute::Bold) } else { cell }
+        }));
+        let largest: Vec<f64> = (0..self.head.len())
+            .map(|column| {
+                let sizes = self.rows.iter().filter_map(|row| number(&row[column])).map(f64::abs);
+                sizes.filter(|x| x.is_finite()).fold(0.0, f64::max)
+            })
+            .collect();
+        for row in &self.rows {
+            table.add_row(row.iter().enumerate().map(|(column, value)| {
+                let x = number(value).filter(|x| x.is_finite());
+                let mut text = cell(value);
+                if let Some(x) = x.filter(|_| self.bars.contains(&column)) {
+                    // signed columns are cosines and the like: their bars share the scale of 1
+                    let scale =
+                        if self.signed.contains(&column) { largest[column].max(1.0) } else { largest[column] };
+                    text = format!("{text} {}", bar(x, scale, terminal));
+                }
+                let mut drawn = Cell::new(text);
+                if x.is_some() && !self.bars.contains(&column) {
+                    drawn = drawn.set_alignment(CellAlignment::Right);
+                }
+                match x {
+                    Some(x) if colour && self.signed.contains(&column) && x < 0.0 => drawn.fg(NEGATIVE),
+                    Some(x) if colour && self.signed.contains(&column) && x > 0.0 => drawn.fg(POSITIVE),
+                    _ => drawn,
+                }
+            }));
+        }
+        if self.title.is_empty() { table.to_string() } else { format!("{}\n{table}", self.title) }
+    }
+}
+
+/// |x| / scale as a bar: blocks in a terminal, signs on paper.
+fn bar(x: f64, scale: f64, terminal: bool) -> String {
+    let share = if scale > 0.0 { (x.abs() / scale).min(1.0) } else { 0.0 };
+    let full = (share * BAR as f64).round() as usize;
+    let mark = match (terminal, x < 0.0) {
+        (true, true) => "▒",
+        (true, false) => "█",
+        (false, true) => "-",
+        (false, false) => "+",
+    };
+    format!("{}{}", mark.repeat(full), " ".repeat(BAR - full))
+}
+
+impl View {
+    fn new(session: &Rc<Session>, map: Map) -> Result<Self> {
+        let mut options = Opts::new("view", map);
+        let title = options.text("title")?.unwrap_or_default();
+        let notes = options.texts("notes")?.unwrap_or_default();
+        let plot = options.host::<Map>("plot", "a map as `plot` takes it")?;
+        let values = options.host::<Map>("values", "a map")?.unwrap_or_default();
+        let tables = options.host::<Array>("tables", "an array of maps")?.unwrap_or_default();
+        options.finish()?;
+        let sheet = |table: Dynamic| match table.try_cast_result::<Map>() {
+            Ok(map) => Sheet::new(map),
+            Err(value) => Err(Error::new(format!("a table of the view is {}, expected a map", type_of(&value)))
+                .help("give `#{ head: [...], rows: [...] }`")),
+        };
+        let tables = tables.into_iter().map(sheet).collect::<Result<_>>()?;
+        Ok(Self(Rc::new(Inner { session: session.clone(), title, tables, notes, plot, values })))
+    }
+
+    fn text(&self, width: Option<usize>, colour: bool) -> String {
+        let view = &*self.0;
+        let title = (!view.title.is_empty()).then(|| view.title.clone());
+        let tables = view.tables.iter().map(|table| table.text(width, colour));
+        let lines: Vec<String> = title.into_iter().chain(tables).chain(view.notes.iter().cloned()).collect();
+        lines.join("\n")
+    }
+
+    /// For the screen: coloured where it takes colours.
+    fn screen(&self) -> String {
+        let console = self.0.session.console();
+        self.text(console.width(), console.colour())
+    }
+
+    fn csv(&self) -> Result<Vec<u8>> {
+        let failed = |e: csv::Error| Error::internal(format!("cannot write CSV: {e}"));
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let exact = |value: &Dynamic| if value.is_unit() { String::new() } else { show(value) };
+        match &self.0.tables[..] {
+            [] => return Err(Error::new("this view has no table").help("save it as `.json`")),
+            [only] => {
+                writer.write_record(&only.head).map_err(failed)?;
+                for row in &only.rows {
+                    writer.write_record(row.iter().map(exact)).map_err(failed)?;
+                }
+            }
+            // one number a line, so that tables of different columns stand in one file
+            several => {
+                writer.write_record(["table", "row", "column", "value"]).map_err(failed)?;
+                for sheet in several {
+                    for row in &sheet.rows {
+                        let of = exact(&row[0]);
+                        for (column, value) in sheet.head.iter().zip(row).skip(1) {
+                            let value = exact(value);
+                            writer.write_record([&sheet.title, &of, column, &value]).map_err(failed)?;
+                        }
+                    }
+                }
+            }
+        }
+        writer.into_inner().map_err(|e| Error::internal(format!("cannot write CSV: {e}")))
+    }
+
+    /// The ending of `path` says what is written.
+    fn save(&self, path: &Path) -> Result<()> {
+        self.0.session.sandbox.borrow().check(path)?;
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("svg") => match &self.0.plot {
+                Some(plot) => report::plot(plot.clone(), path),
+                None => Err(Error::new("this view has no picture").help("save it as `.csv`, `.json` or `.txt`")),
+            },
+            Some("csv") => write_whole(path, &self.csv()?),
+            Some("json") => {
+                let json = to_json(&Dynamic::from(self.0.values.clone()))?;
+                write_whole(path, format!("{json:#}\n").as_bytes())
+            }
+            Some("txt") => write_whole(path, format!("{}\n", self.text(None, false)).as_bytes()),
+            _ => Err(Error::new("a view is saved as a picture, a table, numbers or text")
+                .in_file(path)
+                .help("end the name in `.svg`, `.csv`, `.json` or `.txt`")),
+        }
+    }
+}
+
+pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
+    engine.register_type_with_name::<View>("View");
+    let shared = session.clone();
+    engine.register_fn("view", move |map: Map| -> Answer<View> { Ok(View::new(&shared, map)?) });
+    engine.register_get("values", |view: &mut View| view.0.values.clone());
+    engine.register_indexer_get(|view: &mut View, key: ImmutableString| -> Answer<Dynamic> {
+        let values = &view.0.values;
+        let known = || values.keys().map(|key| key.as_str());
+        Ok(values.get(key.as_str()).cloned().ok_or_else(|| unknown("value of a view", &key, known()))?)
+    });
+    engine.register_fn("text", |view: &mut View| view.text(None, false));
+    engine.register_fn("save", |view: &mut View, path: &str| -> Answer<()> { Ok(view.save(Path::new(path))?) });
+    engine.register_fn("to_string", |view: &mut View| view.screen());
+    engine.register_fn("to_debug", |view: &mut View| view.screen());
+}
