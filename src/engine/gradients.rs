@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
+use super::log_probs::LogProbs;
+use super::pairs::{Factors, several};
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
 use crate::model::ParameterSpace;
@@ -26,6 +28,8 @@ pub struct Gradients {
     losses: Arc<Vec<f64>>,
     terms: usize,
     gramian: Arc<OnceLock<Matrix>>,
+    factors: Option<Arc<Factors>>,
+    pairs: Arc<OnceLock<Matrix>>,
 }
 
 /// One vector over all parameters, [P]. Copies share the values.
@@ -56,7 +60,16 @@ impl Gradients {
                 losses.len()
             )));
         }
-        Ok(Self { names, space, rows, losses: Arc::new(losses), terms, gramian: Arc::default() })
+        Ok(Self {
+            names,
+            space,
+            rows,
+            losses: Arc::new(losses),
+            terms,
+            gramian: Arc::default(),
+            factors: None,
+            pairs: Arc::default(),
+        })
     }
 
     /// Rows given as plain numbers, kept in f64: the same methods work on paper examples.
@@ -252,6 +265,45 @@ impl Gradients {
             }
         };
         Gradient::new(self.space.clone(), values)
+    }
+
+    /// The same rows with what their backward was run with and, where it was added up, the pairs' Gramian.
+    pub(super) fn with_pairs(self, factors: Option<Factors>, s: Option<Matrix>) -> Self {
+        let pairs = s.map_or_else(OnceLock::new, OnceLock::from);
+        Self { factors: factors.map(Arc::new), pairs: Arc::new(pairs), ..self }
+    }
+
+    /// How each objective weighs the vectors of the pairs, U [m, K]: gᵢ = Σₖ U[i,k] hₖ.
+    ///
+    /// # Errors
+    /// Rows of plain numbers; losses that needed several backwards; a batch that was split.
+    pub fn pair_weights(&self) -> Result<&Matrix> {
+        Ok(&self.factors()?.u)
+    }
+
+    /// S = [⟨hₖ, hₗ⟩], [K, K], such that H = U S Uᵀ. Runs forward and backward once more unless it was computed
+    /// with the rows.
+    ///
+    /// # Errors
+    /// As [`Gradients::pair_weights`]; weights that have moved since.
+    pub fn pair_gramian(&self, log_probs: &LogProbs) -> Result<&Matrix> {
+        let factors = self.factors()?;
+        if let Some(s) = self.pairs.get() {
+            return Ok(s);
+        }
+        let s = factors.gramian(log_probs)?;
+        Ok(self.pairs.get_or_init(|| s))
+    }
+
+    fn factors(&self) -> Result<&Factors> {
+        match &self.factors {
+            Some(factors) => Ok(factors),
+            None if self.terms > 1 => Err(several(self.terms)),
+            None => Err(Error::new(
+                "these gradients come from no batch whose pairs were together in one backward",
+            )
+            .help("take them from `jacobian(losses)` of a batch that fits the memory, its prompts shared")),
+        }
     }
 
     /// Fails with the objective and the tensor of the first number that is not finite.

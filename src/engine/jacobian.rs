@@ -12,8 +12,10 @@ use candle_core::Tensor;
 use super::accumulate::Accumulator;
 use super::gradients::Gradients;
 use super::log_probs::LogProbs;
+use super::pairs::{Both, Factors, PairGramian, no_pairs, several};
 use crate::data::Packed;
 use crate::error::{Error, Place, Result};
+use crate::math::Matrix;
 use crate::model::values::{tensor, values};
 use crate::model::{Model, ParameterSpace, reserve};
 
@@ -27,6 +29,27 @@ const RANK_TOLERANCE: f64 = 1e-6;
 /// finite; a gradient that is not finite, with the tensor; and, the first time a model is differentiated, a
 /// trainable tensor that no objective reaches.
 pub fn jacobian(names: Arc<Vec<String>>, losses: &[Tensor], log_probs: &LogProbs) -> Result<Gradients> {
+    differentiate(names, losses, log_probs, false)
+}
+
+/// The same, with the Gramian of the pairs from the same backward ([`Gradients::pair_gramian`]).
+///
+/// # Errors
+/// As [`jacobian`]; losses that need several backwards; a batch that was split to fit the memory.
+pub fn jacobian_with_pairs(
+    names: Arc<Vec<String>>,
+    losses: &[Tensor],
+    log_probs: &LogProbs,
+) -> Result<Gradients> {
+    differentiate(names, losses, log_probs, true)
+}
+
+fn differentiate(
+    names: Arc<Vec<String>>,
+    losses: &[Tensor],
+    log_probs: &LogProbs,
+    with_pairs: bool,
+) -> Result<Gradients> {
     if !log_probs.is_current() {
         return Err(Error::new("the log-probs are older than the weights: a step was taken since")
             .help("call `policy.log_probs(batch)` again after `optimizer.step`"));
@@ -47,33 +70,57 @@ pub fn jacobian(names: Arc<Vec<String>>, losses: &[Tensor], log_probs: &LogProbs
     let mut kept = log_probs.recorded.lock().unwrap_or_else(|p| p.into_inner()).take();
     let mut terms = 1;
     let mut offset = 0;
+    let (mut factors, mut pair_gramian) = (None, None);
+    let no_pairs = no_pairs(log_probs);
+    let by_pair = no_pairs.is_none();
+    if let Some(error) = no_pairs.filter(|_| with_pairs) {
+        return Err(error);
+    }
     for (i, pack) in log_probs.packs.iter().enumerate() {
         let n = pack.targets.len();
         let c: Vec<&[f64]> = cotangents.iter().map(|row| &row[offset..offset + n]).collect();
         offset += n;
-        let parts = factor(pack, &c);
+        let mut parts = factor(pack, &c);
         terms = terms.max(parts.len());
         let mut recorded = match &mut kept {
             Some(kept) if i < kept.len() => kept.remove(0),
             _ => model.record(pack)?.1,
         };
         let last = parts.len() - 1;
+        match &mut parts[..] {
+            [part] if by_pair => {
+                let found = part.factors(pack, m)?;
+                if with_pairs {
+                    part.u = found.u.data().iter().map(|&u| u as f32).collect();
+                }
+                factors = Some(found);
+            }
+            _ if with_pairs => return Err(several(terms)),
+            _ => {}
+        }
         for (q, part) in parts.into_iter().enumerate() {
             let segments = |scored: bool| {
                 let range = |s: &crate::data::Segment| if scored { s.scored.clone() } else { s.rows.clone() };
-                if m == 1 {
+                if m == 1 && !with_pairs {
                     vec![if scored { 0..n } else { 0..pack.len() }]
                 } else {
                     pack.segments.iter().map(range).collect()
                 }
             };
             rows.weigh(part.u, segments(false), segments(true));
-            recorded.backward(part.seeds, &mut rows, q < last)?;
+            match factors.as_ref().filter(|_| with_pairs) {
+                None => recorded.backward(part.seeds, &mut rows, q < last)?,
+                Some(factors) => {
+                    let mut pairs = PairGramian::new(factors, &pack.tokens);
+                    recorded.backward(part.seeds, &mut Both(&mut rows, &mut pairs), q < last)?;
+                    pair_gramian = Some(pairs.into_matrix());
+                }
+            }
         }
     }
 
     let rows = tensor(rows.into_rows(), (m, space.size()))?;
-    let gradients = Gradients::new(names, space, rows, values, terms)?;
+    let gradients = Gradients::new(names, space, rows, values, terms)?.with_pairs(factors, pair_gramian);
     let h = gradients.gramian()?;
     if (0..m).any(|i| !h[(i, i)].is_finite()) {
         gradients.check_finite()?;
@@ -90,6 +137,20 @@ pub fn jacobian(names: Arc<Vec<String>>, losses: &[Tensor], log_probs: &LogProbs
 struct Part {
     seeds: Vec<f32>,
     u: Vec<f32>,
+}
+
+impl Part {
+    /// The same with every pair a segment: with one objective all of them are one, whose weight is 1.
+    fn factors(&self, pack: &Packed, m: usize) -> Result<Factors> {
+        let k = pack.segments.len();
+        let u = if m == 1 { vec![1.0; k] } else { self.u.iter().map(|&u| f64::from(u)).collect() };
+        Ok(Factors {
+            seeds: self.seeds.clone(),
+            u: Matrix::new(m, k, u)?,
+            tokens: pack.segments.iter().map(|s| s.rows.clone()).collect(),
+            scored: pack.segments.iter().map(|s| s.scored.clone()).collect(),
+        })
+    }
 }
 
 /// C = Σ_q u_q v_qᵀ segment by segment: pivoted Gram-Schmidt on the rows.

@@ -80,7 +80,7 @@ impl LogProbs {
     /// # Errors
     /// A tensor operation that fails.
     pub fn sums(&self, which: usize) -> Result<Tensor> {
-        let examples = self.responses.len() / self.per_example;
+        let examples = self.examples();
         // tokens of the other responses fall into one more slot, which is cut off
         let mut slots = vec![examples as u32; self.leaf.elem_count()];
         for (example, response) in self.responses.iter().skip(which).step_by(self.per_example).enumerate() {
@@ -89,6 +89,11 @@ impl LogProbs {
         let slots = Tensor::from_vec(slots, self.leaf.elem_count(), &Device::Cpu)?;
         let zeros = Tensor::zeros(examples + 1, DType::F64, &Device::Cpu)?;
         Ok(zeros.index_add(&slots, self.leaf.as_tensor(), 0)?.narrow(0, 0, examples)?)
+    }
+
+    /// Number of examples B.
+    pub(super) fn examples(&self) -> usize {
+        self.responses.len() / self.per_example
     }
 
     /// The model that computed them.

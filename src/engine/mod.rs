@@ -1,13 +1,17 @@
 //! Response log-probs and per-objective gradients: the two passes over a model.
 
 mod accumulate;
+mod blocks;
 mod coordinates;
 mod gradients;
 mod jacobian;
 mod log_probs;
+mod pairs;
 mod reference;
 
+pub use blocks::By;
 pub use gradients::{Gradient, Gradients};
-pub use jacobian::jacobian;
+pub use jacobian::{jacobian, jacobian_with_pairs};
 pub use log_probs::{LogProbs, TAPE_BYTES};
+pub use pairs::Factors;
 pub use reference::Reference;

@@ -12,6 +12,7 @@
 //! relative to the rows they concern, and a weight that is zero is exactly 0. Every solver returns the
 //! certificate of its answer. A row of norm below 1.5e-154 (its square is subnormal) counts as zero.
 
+mod bootstrap;
 mod cagrad;
 mod cone;
 mod eigen;
@@ -25,6 +26,7 @@ mod nash;
 mod nearest;
 mod simplex;
 
+pub use bootstrap::{Bootstrap, bootstrap};
 pub use cagrad::{CagradDual, cagrad_dual};
 pub use cone::{ConeProjection, cone_project, cone_project_each};
 pub use eigen::{Eigen, PseudoInverse, Solution, eigh, pinv, pinv_cut, solve};

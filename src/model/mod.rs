@@ -192,6 +192,11 @@ impl Model {
         }
     }
 
+    /// A model of its own with the same weights, adapter included; a step of either leaves the other as it is.
+    pub fn twin(&self) -> Self {
+        self.with(self.weights(), self.adapter().cloned())
+    }
+
     /// A copy without the adapter.
     pub fn base(&self) -> Self {
         self.with(self.parts().decoder, None)
@@ -200,6 +205,21 @@ impl Model {
     /// True if both share the same weights, so that training one changes the other.
     pub fn same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Puts weights back that [`Model::weights`] gave, shared until the next step copies them.
+    ///
+    /// # Errors
+    /// Weights over other parameters.
+    pub fn restore(&self, weights: Arc<Weights>) -> Result<()> {
+        let mut guard = self.0.weights.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if guard.space() != weights.space() {
+            return Err(Error::new("the weights belong to a model of other parameters")
+                .help("restore what was taken from this model"));
+        }
+        *guard = weights;
+        self.0.version.fetch_add(1, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Changes the weights in place: `change(index, parameter values)` for every parameter in order.

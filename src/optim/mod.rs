@@ -10,7 +10,7 @@ mod sgd;
 mod state;
 
 pub use adamw::AdamW;
-pub use optimizer::{Optimizer, Options, Rule, Step, StepReport};
+pub use optimizer::{Optimizer, Options, Rule, Snapshot, Step, StepReport};
 pub use schedule::{Schedule, Shape, Warmup};
 pub use sgd::Sgd;
 pub use state::{StateFile, read_vectors, write_tensors, write_vectors};

@@ -81,6 +81,14 @@ pub trait Rule {
     fn apply(&mut self, step: &Step, at: usize, weights: &mut [f32], update: &[f32]);
 }
 
+/// The state of an optimiser at one time.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    vectors: Vec<Vec<f32>>,
+    steps: usize,
+    peak: f64,
+}
+
 /// Moves the parameters of one model along combined updates.
 pub struct Optimizer {
     model: Model,
@@ -209,6 +217,49 @@ impl Optimizer {
         ))
         .at(Place::Tensor(name.to_owned()))
         .help("scale the losses down, clip the update by norm, or lower the learning rate"))
+    }
+
+    /// The state as it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let vectors = self.rule.state().into_iter().map(|(_, vector)| vector.to_vec()).collect();
+        Snapshot { vectors, steps: self.steps, peak: self.peak }
+    }
+
+    /// Puts a state back that [`Optimizer::snapshot`] gave.
+    ///
+    /// # Errors
+    /// The state of another optimiser.
+    pub fn put_back(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let mut own = self.rule.state_mut();
+        let lengths = |len: usize, vector: &Vec<f32>| len == vector.len();
+        if own.len() != snapshot.vectors.len()
+            || !own.iter().zip(&snapshot.vectors).all(|((_, own), kept)| lengths(own.len(), kept))
+        {
+            return Err(Error::new("the state belongs to another optimiser")
+                .help("restore what was taken from this optimiser"));
+        }
+        own.iter_mut().zip(&snapshot.vectors).for_each(|((_, own), kept)| own.copy_from_slice(kept));
+        (self.steps, self.peak) = (snapshot.steps, snapshot.peak);
+        Ok(())
+    }
+
+    /// θ' - θ, [P]: what a step along `update` would change, without changing anything.
+    ///
+    /// # Errors
+    /// As [`Optimizer::step`].
+    pub fn preview(&mut self, update: &Gradient) -> Result<Gradient> {
+        let model = self.model.clone();
+        let (state, before) = (self.snapshot(), model.weights());
+        self.model = model.twin();
+        let moved = self.step(update);
+        let after = std::mem::replace(&mut self.model, model).weights();
+        self.put_back(&state)?;
+        moved?;
+        let mut change = Vec::with_capacity(before.space().size());
+        for (old, new) in before.parameters().iter().zip(after.parameters()) {
+            change.push((&new.tensor - &old.tensor)?.flatten_all()?);
+        }
+        Gradient::new(before.space().clone(), Tensor::cat(&change, 0)?)
     }
 
     /// Writes the state to a safetensors file: each vector a tensor a parameter, and the step count.

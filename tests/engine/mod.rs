@@ -1,3 +1,4 @@
 mod adapter;
 mod gradients;
 mod jacobian;
+mod pairs;

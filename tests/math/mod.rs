@@ -1,3 +1,4 @@
+mod bootstrap;
 mod cagrad;
 mod cone;
 mod eigen;

@@ -64,6 +64,11 @@ impl<'a> View<'a> {
         self.rows
     }
 
+    /// One number.
+    pub(crate) fn at(&self, row: usize, col: usize) -> f32 {
+        self.data[row * self.row_stride + col * self.col_stride]
+    }
+
     /// Number of columns.
     pub(crate) fn width(&self) -> usize {
         self.cols

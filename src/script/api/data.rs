@@ -228,7 +228,9 @@ fn preferences(engine: &mut Engine) {
     engine.register_fn("batch", |b: &mut Batches, k: i64| -> Answer<Batch> {
         let step = count(k, "the number of the batch")?;
         if step >= b.len() {
-            return Err(Error::new(format!("batch {step} of {}", b.len())).help("batches count from 0").into());
+            return Err(Error::new(format!("batch {step} of {}", b.len()))
+                .help("batches count from 0")
+                .into());
         }
         b.batch(step).map_err(Into::into)
     });

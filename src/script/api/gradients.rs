@@ -7,13 +7,15 @@ use std::sync::Arc;
 use candle_core::Tensor as Values;
 use rhai::{Array, Dynamic, Engine, Map};
 
-use crate::engine::{self, Gradient};
+use crate::engine::{self, By, Gradient};
 use crate::error::{Error, Result};
 use crate::math::{self, Given, Matrix};
 use crate::run;
 
 use super::super::session::Session;
-use super::super::value::{Answer, array, count, floats, from_json, number, show, strings, type_of, unknown};
+use super::super::value::{
+    Answer, Opts, array, count, floats, from_json, number, show, strings, type_of, unknown,
+};
 use super::loss::{LogProbs, Origin, Tensor};
 
 /// The gradient rows of one batch, with the log-probs they came from.
@@ -24,11 +26,78 @@ struct Inner {
     rows: engine::Gradients,
     gramian: OnceCell<Matrix>,
     origin: Option<Rc<Origin>>,
+    /// The block of parameters, where these rows are over one only.
+    block: Option<String>,
 }
 
 impl Gradients {
     fn new(rows: engine::Gradients, origin: Option<Rc<Origin>>) -> Self {
-        Self(Rc::new(Inner { rows, gramian: OnceCell::new(), origin }))
+        Self(Rc::new(Inner { rows, gramian: OnceCell::new(), origin, block: None }))
+    }
+
+    fn blocks(&self, by: &str) -> Result<Array> {
+        let block = |(name, rows): (String, engine::Gradients)| {
+            let (gramian, origin) = (OnceCell::new(), self.0.origin.clone());
+            Dynamic::from(Self(Rc::new(Inner { rows, gramian, origin, block: Some(name) })))
+        };
+        Ok(self.rows().blocks(By::named(by)?)?.into_iter().map(block).collect())
+    }
+
+    fn gramians(&self, by: &str) -> Result<Array> {
+        let part = |(name, gramian): (String, Matrix)| {
+            let parts = [("block", Dynamic::from(name)), ("gramian", Dynamic::from(gramian))];
+            Dynamic::from(
+                parts.map(|(key, value): (&str, _)| (key.into(), value)).into_iter().collect::<Map>(),
+            )
+        };
+        Ok(self.rows().gramians(By::named(by)?)?.into_iter().map(part).collect())
+    }
+
+    fn join(&self, parts: Array) -> Result<Gradient> {
+        let part = |part: Dynamic| {
+            part.try_cast_result::<Gradient>().map_err(|part| {
+                Error::new(format!("a part to join is {}, expected a gradient", type_of(&part)))
+                    .help("give `method.update(block, weights).direction` of each block")
+            })
+        };
+        self.rows().join(&parts.into_iter().map(part).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// S [K, K], from the backward of these rows or from another one.
+    fn pair_gramian(&self) -> Result<Matrix> {
+        if let Some(block) = &self.0.block {
+            return Err(Error::new(format!("pairs are over all parameters, these rows are over `{block}`"))
+                .help("use the gradients that the blocks were taken from"));
+        }
+        // plain numbers have no pairs, and the rows know why
+        self.rows().pair_weights()?;
+        Ok(self.rows().pair_gramian(&self.log_probs()?.0.log_probs)?.clone())
+    }
+
+    fn bootstrap(&self, options: Map) -> Result<Map> {
+        let mut options = Opts::new("bootstrap", options);
+        let samples = options.count("samples")?.unwrap_or(1000);
+        let seed = options.seed("seed")?.unwrap_or(0);
+        let level = options.float("level")?.unwrap_or(0.95);
+        options.finish()?;
+        let s = self.pair_gramian()?;
+        let batch = &self.log_probs()?.0.batch;
+        let labelled = |name: &String| match batch.objectives.contains(name) {
+            true => batch.labelled(name),
+            // a loss of another name weighs all pairs
+            false => Ok(vec![true; s.rows()]),
+        };
+        let labelled = self.rows().names().iter().map(labelled).collect::<Result<Vec<_>>>()?;
+        let found = math::bootstrap(&s, self.rows().pair_weights()?, &labelled, (samples, level), seed)?;
+        let (low, high): (Vec<f64>, Vec<f64>) = found.norms.into_iter().unzip();
+        let parts = [
+            ("low", Dynamic::from(found.low)),
+            ("high", Dynamic::from(found.high)),
+            ("negative", Dynamic::from(found.negative)),
+            ("norm_low", array(&low).into()),
+            ("norm_high", array(&high).into()),
+        ];
+        Ok(parts.map(|(key, value): (&str, Dynamic)| (key.into(), value)).into_iter().collect())
     }
 
     pub fn rows(&self) -> &engine::Gradients {
@@ -101,7 +170,10 @@ pub(super) fn preference_weights(names: &[String], given: &Dynamic) -> Result<Ve
 }
 
 /// Rows in the order of the batch's objectives, then others by name.
-fn jacobian(losses: &Map) -> Result<Gradients> {
+fn jacobian(losses: &Map, options: Map) -> Result<Gradients> {
+    let mut options = Opts::new("jacobian", options);
+    let with_pairs = options.flag("pairs")?.unwrap_or(false);
+    options.finish()?;
     let tensor = |(name, value): (&rhai::Identifier, &Dynamic)| {
         let tensor = match (number(value), value.clone().try_cast::<Tensor>()) {
             (Some(x), _) => Tensor::number(x)?,
@@ -129,22 +201,26 @@ fn jacobian(losses: &Map) -> Result<Gradients> {
     let order = |name: &String| origin.batch.objectives.iter().position(|o| o == name).unwrap_or(usize::MAX);
     rows.sort_by_key(|(name, _)| order(name));
     let (names, tensors): (Vec<String>, Vec<Values>) = rows.into_iter().map(|(n, t)| (n, t.values)).unzip();
-    let rows = engine::jacobian(Arc::new(names), &tensors, &origin.log_probs)?;
+    let differentiate = if with_pairs { engine::jacobian_with_pairs } else { engine::jacobian };
+    let rows = differentiate(Arc::new(names), &tensors, &origin.log_probs)?;
     Ok(Gradients::new(rows, Some(origin)))
 }
 
 pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_type_with_name::<Gradients>("Gradients");
     let shared = session.clone();
-    engine.register_fn("jacobian", move |losses: Map| -> Answer<Gradients> {
-        let gradients = jacobian(&losses)?;
+    let differentiate = move |losses: &Map, options: Map| -> Answer<Gradients> {
+        let gradients = jacobian(losses, options)?;
         let terms = gradients.rows().terms();
         if terms > 1 && !shared.told_terms.replace(true) {
             let what = format!("these losses need {terms} backward passes a step (Q = {terms})");
             shared.console().print(&what);
         }
         Ok(gradients)
-    });
+    };
+    let plain = differentiate.clone();
+    engine.register_fn("jacobian", move |losses: Map| plain(&losses, Map::new()));
+    engine.register_fn("jacobian", move |losses: Map, options: Map| differentiate(&losses, options));
     engine.register_fn("gradients", |rows: Array, names: Array| -> Answer<Gradients> {
         let rows = rows.iter().enumerate().map(|(i, row)| match row.read_lock::<Array>() {
             Some(row) => floats(&row, &format!("row {i}")),
@@ -159,6 +235,17 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
         g.rows().names().iter().map(|name| name.into()).collect()
     });
     engine.register_get("losses", |g: &mut Gradients| array(g.rows().losses()));
+    engine.register_fn("blocks", |g: &mut Gradients, by: &str| -> Answer<Array> { Ok(g.blocks(by)?) });
+    engine.register_fn("gramians", |g: &mut Gradients, by: &str| -> Answer<Array> { Ok(g.gramians(by)?) });
+    engine.register_fn("join", |g: &mut Gradients, parts: Array| -> Answer<Gradient> { Ok(g.join(parts)?) });
+    engine.register_get("block", |g: &mut Gradients| g.0.block.clone().map_or(Dynamic::UNIT, Dynamic::from));
+    engine.register_fn("pair_gramian", |g: &mut Gradients| -> Answer<Matrix> { Ok(g.pair_gramian()?) });
+    engine.register_fn("pair_weights", |g: &mut Gradients| -> Answer<Matrix> {
+        Ok(g.rows().pair_weights()?.clone())
+    });
+    engine.register_fn("bootstrap", |g: &mut Gradients, options: Map| -> Answer<Map> {
+        Ok(g.bootstrap(options)?)
+    });
     engine.register_fn("losses_by_name", |g: &mut Gradients| g.by_name(g.rows().losses()));
     engine.register_get("terms", |g: &mut Gradients| g.rows().terms() as i64);
     engine.register_get("log_probs", |g: &mut Gradients| -> Answer<LogProbs> { Ok(g.log_probs()?) });

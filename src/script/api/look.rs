@@ -3,7 +3,9 @@
 use std::any::TypeId;
 use std::rc::Rc;
 
-use rhai::{AST, CallFnOptions, Dynamic, Engine, EvalAltResult, FuncArgs, NativeCallContext, Position, Scope, Shared};
+use rhai::{
+    AST, CallFnOptions, Dynamic, Engine, EvalAltResult, FuncArgs, NativeCallContext, Position, Scope, Shared,
+};
 
 use super::super::resolver::{self, check_names};
 use super::super::session::Session;

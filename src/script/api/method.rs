@@ -246,6 +246,16 @@ impl Method {
         floats(&alpha, "alpha")
     }
 
+    /// State and number of updates.
+    pub fn snapshot(&self) -> (Option<(usize, Dynamic)>, u64) {
+        (self.0.state.borrow().clone(), self.0.updates.get())
+    }
+
+    pub fn put_back(&self, (state, updates): (Option<(usize, Dynamic)>, u64)) {
+        self.0.state.replace(state);
+        self.0.updates.set(updates);
+    }
+
     /// The state kept for m objectives, `()` before the first update.
     fn kept(&self, m: usize) -> Dynamic {
         let state = self.0.state.borrow();

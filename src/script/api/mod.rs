@@ -14,6 +14,7 @@ mod pairs;
 mod random;
 mod report;
 mod run;
+mod snapshot;
 mod state;
 mod text;
 mod view;
@@ -42,6 +43,7 @@ pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     method::register(engine, session);
     run::register(engine, session);
     report::register(engine, session);
+    snapshot::register(engine);
     view::register(engine, session);
     look::register(engine, session);
 }

@@ -70,6 +70,9 @@ pub(super) fn register(engine: &mut Engine) {
         ];
         Ok(report.into_iter().map(|(k, v)| (k.into(), v)).collect())
     });
+    engine.register_fn("preview", |optimizer: &mut Optimizer, direction: Gradient| -> Answer<Gradient> {
+        Ok(optimizer.inner.borrow_mut().preview(&direction)?)
+    });
     engine.register_get("lr", |optimizer: &mut Optimizer| optimizer.inner.borrow().lr());
     engine.register_get("steps", |optimizer: &mut Optimizer| optimizer.inner.borrow().step_count() as i64);
     engine.register_fn("to_string", |optimizer: &mut Optimizer| optimizer.show());

@@ -103,8 +103,11 @@ impl Sheet {
                 let mut text = cell(value);
                 if let Some(x) = x.filter(|_| self.bars.contains(&column)) {
                     // signed columns are cosines and the like: their bars share the scale of 1
-                    let scale =
-                        if self.signed.contains(&column) { largest[column].max(1.0) } else { largest[column] };
+                    let scale = if self.signed.contains(&column) {
+                        largest[column].max(1.0)
+                    } else {
+                        largest[column]
+                    };
                     text = format!("{text} {}", bar(x, scale, terminal));
                 }
                 let mut drawn = Cell::new(text);
@@ -146,8 +149,10 @@ impl View {
         options.finish()?;
         let sheet = |table: Dynamic| match table.try_cast_result::<Map>() {
             Ok(map) => Sheet::new(map),
-            Err(value) => Err(Error::new(format!("a table of the view is {}, expected a map", type_of(&value)))
-                .help("give `#{ head: [...], rows: [...] }`")),
+            Err(value) => {
+                Err(Error::new(format!("a table of the view is {}, expected a map", type_of(&value)))
+                    .help("give `#{ head: [...], rows: [...] }`"))
+            }
         };
         let tables = tables.into_iter().map(sheet).collect::<Result<_>>()?;
         Ok(Self(Rc::new(Inner { session: session.clone(), title, tables, notes, plot, values })))
@@ -202,7 +207,9 @@ impl View {
         match path.extension().and_then(|e| e.to_str()) {
             Some("svg") => match &self.0.plot {
                 Some(plot) => report::plot(plot.clone(), path),
-                None => Err(Error::new("this view has no picture").help("save it as `.csv`, `.json` or `.txt`")),
+                None => {
+                    Err(Error::new("this view has no picture").help("save it as `.csv`, `.json` or `.txt`"))
+                }
             },
             Some("csv") => write_whole(path, &self.csv()?),
             Some("json") => {
@@ -228,7 +235,8 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
         Ok(values.get(key.as_str()).cloned().ok_or_else(|| unknown("value of a view", &key, known()))?)
     });
     engine.register_fn("text", |view: &mut View| view.text(None, false));
-    engine.register_fn("save", |view: &mut View, path: &str| -> Answer<()> { Ok(view.save(Path::new(path))?) });
+    engine
+        .register_fn("save", |view: &mut View, path: &str| -> Answer<()> { Ok(view.save(Path::new(path))?) });
     engine.register_fn("to_string", |view: &mut View| view.screen());
     engine.register_fn("to_debug", |view: &mut View| view.screen());
 }
