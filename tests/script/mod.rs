@@ -4,6 +4,7 @@ mod embed;
 mod finite_difference;
 mod guide;
 mod host;
+mod inspecting;
 mod live;
 mod reference;
 mod suite;

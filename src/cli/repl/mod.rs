@@ -6,7 +6,7 @@ mod scan;
 
 use std::cell::RefCell;
 use std::io::{IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,6 +60,8 @@ impl Repl {
     }
 
     fn talk(&self) -> Result<()> {
+        // what is typed here may write here
+        self.live.borrow().host().session().sandbox.borrow_mut().allow(Path::new("."));
         let colour = render::colour_is_welcome();
         let config = Config::builder()
             .auto_add_history(true)
