@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
+use comfy_table::{
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width, presets,
+};
 use rhai::{Array, Dynamic, Engine, ImmutableString, Map};
 
 use crate::error::{Error, Result};
@@ -37,8 +39,8 @@ struct Sheet {
     title: String,
     head: Vec<String>,
     rows: Vec<Array>,
-    /// Columns whose sign is coloured.
-    signed: Vec<usize>,
+    /// Columns, and rows by their first cell, whose sign is coloured.
+    signed: Vec<String>,
     /// Columns drawn as bars beside their numbers.
     bars: Vec<usize>,
 }
@@ -55,7 +57,7 @@ impl Sheet {
         let places = |names: Option<Vec<String>>| -> Result<Vec<usize>> {
             names.unwrap_or_default().into_iter().map(place).collect()
         };
-        let (signed, bars) = (places(options.texts("signed")?)?, places(options.texts("bars")?)?);
+        let (signed, bars) = (options.texts("signed")?.unwrap_or_default(), places(options.texts("bars")?)?);
         let given = options.host::<Array>("rows", "an array of arrays")?.unwrap_or_default();
         options.finish()?;
         let row = |(i, row): (usize, Dynamic)| match row.try_cast_result::<Array>() {
@@ -71,58 +73,145 @@ impl Sheet {
                     .help("give rows as arrays"))
             }
         };
-        let rows = given.into_iter().enumerate().map(row).collect::<Result<_>>()?;
+        let rows = given.into_iter().enumerate().map(row).collect::<Result<Vec<Array>>>()?;
+        let known: Vec<String> =
+            head.iter().cloned().chain(rows.iter().filter_map(|row| row.first()).map(show)).collect();
+        if let Some(name) = signed.iter().find(|name| !known.contains(name)) {
+            return Err(unknown("column or row", name, known.iter().map(String::as_str)));
+        }
         Ok(Self { title, head, rows, signed, bars })
     }
 
     fn text(&self, width: Option<usize>, colour: bool) -> String {
-        let terminal = width.is_some();
-        let mut table = Table::new();
-        table
-            .load_style(if terminal { presets::UTF8_FULL_CONDENSED } else { presets::ASCII_MARKDOWN })
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width.unwrap_or(PAPER).try_into().unwrap_or(u16::MAX));
-        if colour {
-            table.enforce_styling();
-        } else {
-            table.force_no_tty();
-        }
-        table.set_header(self.head.iter().map(|name| {
-            let cell = Cell::new(name);
-            if colour { cell.add_attribute(Attribute::Bold) } else { cell }
-        }));
-        let largest: Vec<f64> = (0..self.head.len())
-            .map(|column| {
-                let sizes = self.rows.iter().filter_map(|row| number(&row[column])).map(f64::abs);
-                sizes.filter(|x| x.is_finite()).fold(0.0, f64::max)
-            })
-            .collect();
-        for row in &self.rows {
-            table.add_row(row.iter().enumerate().map(|(column, value)| {
-                let x = number(value).filter(|x| x.is_finite());
-                let mut text = cell(value);
-                if let Some(x) = x.filter(|_| self.bars.contains(&column)) {
-                    // signed columns are cosines and the like: their bars share the scale of 1
-                    let scale = if self.signed.contains(&column) {
-                        largest[column].max(1.0)
-                    } else {
-                        largest[column]
-                    };
-                    text = format!("{text} {}", bar(x, scale, terminal));
-                }
-                let mut drawn = Cell::new(text);
-                if x.is_some() && !self.bars.contains(&column) {
-                    drawn = drawn.set_alignment(CellAlignment::Right);
-                }
-                match x {
-                    Some(x) if colour && self.signed.contains(&column) && x < 0.0 => drawn.fg(NEGATIVE),
-                    Some(x) if colour && self.signed.contains(&column) && x > 0.0 => drawn.fg(POSITIVE),
-                    _ => drawn,
-                }
+        let shown = self.shown(width.is_some());
+        let room = width.unwrap_or(PAPER);
+        let parts = self.parts(&shown, room).into_iter().map(|columns| {
+            let mut table = Table::new();
+            table
+                .load_style(if width.is_some() {
+                    presets::UTF8_FULL_CONDENSED
+                } else {
+                    presets::ASCII_MARKDOWN
+                })
+                .set_content_arrangement(ContentArrangement::Dynamic)
+                .set_width(room.try_into().unwrap_or(u16::MAX));
+            if colour {
+                table.enforce_styling();
+            } else {
+                table.force_no_tty();
+            }
+            table.set_header(columns.iter().map(|&column| {
+                let cell = Cell::new(&self.head[column]);
+                if colour { cell.add_attribute(Attribute::Bold) } else { cell }
             }));
-        }
-        if self.title.is_empty() { table.to_string() } else { format!("{}\n{table}", self.title) }
+            for (&column, drawn) in columns.iter().zip(table.column_iter_mut()) {
+                // the width counts a space on either side
+                let least = self.least(&shown, column) + 2;
+                let least = Width::Fixed(least.try_into().unwrap_or(u16::MAX));
+                drawn.set_constraint(ColumnConstraint::LowerBoundary(least));
+            }
+            for row in &shown {
+                table.add_row(columns.iter().map(|&column| row[column].cell(colour)));
+            }
+            table.to_string()
+        });
+        let title = (!self.title.is_empty()).then(|| self.title.clone());
+        title.into_iter().chain(parts).collect::<Vec<_>>().join("\n")
     }
+
+    fn shown(&self, terminal: bool) -> Vec<Vec<Shown>> {
+        let largest = |column: usize| {
+            let sizes = self.rows.iter().filter_map(|row| number(&row[column])).map(f64::abs);
+            sizes.filter(|x| x.is_finite()).fold(0.0, f64::max)
+        };
+        let is_signed = |name: &str| self.signed.iter().any(|signed| signed == name);
+        let cell = |row: &Array, column: usize| {
+            let x = number(&row[column]).filter(|x| x.is_finite());
+            let signed =
+                is_signed(&self.head[column]) || row.first().is_some_and(|first| is_signed(&show(first)));
+            let mut text = cell(&row[column]);
+            let barred = self.bars.contains(&column);
+            if let Some(x) = x.filter(|_| barred) {
+                // signed columns are cosines and the like: their bars share the scale of 1
+                let scale = if signed { largest(column).max(1.0) } else { largest(column) };
+                text = format!("{text} {}", bar(x, scale, terminal));
+            }
+            Shown { text, right: x.is_some() && !barred, sign: x.filter(|_| signed).unwrap_or(0.0) }
+        };
+        self.rows.iter().map(|row| (0..row.len()).map(|column| cell(row, column)).collect()).collect()
+    }
+
+    /// Letters that a column needs in a line: whole numbers and words, short texts.
+    fn least(&self, shown: &[Vec<Shown>], column: usize) -> usize {
+        /// Text wider than this may wrap.
+        const WRAPS: usize = 16;
+        let words = self.head[column].split(' ').map(|word| word.chars().count());
+        let cells = shown.iter().map(|row| {
+            let letters = row[column].text.chars().count();
+            if row[column].right { letters } else { letters.min(WRAPS) }
+        });
+        words.chain(cells).max().unwrap_or(0)
+    }
+
+    /// Columns of each part: a table that is too wide goes on below, its first column again on the left.
+    fn parts(&self, shown: &[Vec<Shown>], room: usize) -> Vec<Vec<usize>> {
+        const BORDER: usize = 3;
+        let least = |column: usize| self.least(shown, column) + BORDER;
+        let Some(first) = self.head.first().map(|_| least(0) + 1) else { return Vec::new() };
+        let mut parts = vec![vec![0]];
+        let mut used = first;
+        for column in 1..self.head.len() {
+            let width = least(column);
+            if used + width > room && used > first {
+                parts.push(vec![0]);
+                used = first;
+            }
+            used += width;
+            if let Some(part) = parts.last_mut() {
+                part.push(column);
+            }
+        }
+        parts
+    }
+}
+
+/// A cell as it stands in the table.
+struct Shown {
+    text: String,
+    right: bool,
+    /// Its sign is coloured.
+    sign: f64,
+}
+
+impl Shown {
+    fn cell(&self, colour: bool) -> Cell {
+        let cell = Cell::new(&self.text);
+        let cell = if self.right { cell.set_alignment(CellAlignment::Right) } else { cell };
+        match self.sign {
+            x if colour && x < 0.0 => cell.fg(NEGATIVE),
+            x if colour && x > 0.0 => cell.fg(POSITIVE),
+            _ => cell,
+        }
+    }
+}
+
+/// Lines of at most `width`, broken between words.
+fn wrapped(text: &str, width: usize) -> String {
+    let mut out = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let letters = word.chars().count();
+        if used > 0 && used + 1 + letters > width {
+            out.push('\n');
+            used = 0;
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out += word;
+        used += letters;
+    }
+    out
 }
 
 /// |x| / scale as a bar: blocks in a terminal, signs on paper.
@@ -162,7 +251,8 @@ impl View {
         let view = &*self.0;
         let title = (!view.title.is_empty()).then(|| view.title.clone());
         let tables = view.tables.iter().map(|table| table.text(width, colour));
-        let lines: Vec<String> = title.into_iter().chain(tables).chain(view.notes.iter().cloned()).collect();
+        let notes = view.notes.iter().map(|note| wrapped(note, width.unwrap_or(PAPER)));
+        let lines: Vec<String> = title.into_iter().chain(tables).chain(notes).collect();
         lines.join("\n")
     }
 
