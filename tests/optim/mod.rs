@@ -1,5 +1,6 @@
 mod optimizer;
 mod schedule;
+mod snapshot;
 
 use std::sync::Arc;
 

@@ -269,6 +269,7 @@ pub(super) fn row_map(example: &Example, objectives: &[String]) -> Map {
     let labels: Map =
         objectives.iter().zip(&example.labels).map(|(n, l)| (n.as_str().into(), label(l))).collect();
     row.insert("objectives".into(), labels.into());
+    row.insert("line".into(), (example.line as i64).into());
     row
 }
 

@@ -16,6 +16,7 @@ use super::super::session::Session;
 use super::super::value::{
     Answer, Opts, array, count, floats, from_json, number, show, strings, type_of, unknown,
 };
+use super::data::Batch;
 use super::loss::{LogProbs, Origin, Tensor};
 
 /// The gradient rows of one batch, with the log-probs they came from.
@@ -248,6 +249,9 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     });
     engine.register_fn("losses_by_name", |g: &mut Gradients| g.by_name(g.rows().losses()));
     engine.register_get("terms", |g: &mut Gradients| g.rows().terms() as i64);
+    engine.register_get("batch", |g: &mut Gradients| -> Answer<Batch> {
+        Ok(Batch(g.log_probs()?.0.batch.clone()))
+    });
     engine.register_get("log_probs", |g: &mut Gradients| -> Answer<LogProbs> { Ok(g.log_probs()?) });
     engine.register_fn("gramian", |g: &mut Gradients| -> Answer<Matrix> { Ok(g.gramian()?.clone()) });
     engine.register_fn("norms", |g: &mut Gradients| -> Answer<Map> {
