@@ -1,4 +1,4 @@
-//! `raco check --method FILE`.
+//! `raco check FILE…` and `raco check --method FILE`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use clap::Args;
 use comfy_table::{Table, presets};
 
 use crate::script::contract::{self, Plan, Property, Report};
-use crate::script::{Console, Failure, Options};
+use crate::script::{Console, Failure, Options, lint};
 
 use super::terminal::Terminal;
-use super::{script, work};
+use super::{render, script, work};
 
 /// What takes no longer needs no progress bar.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -22,9 +22,12 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// Arguments of `raco check`.
 #[derive(Args)]
 pub(super) struct Check {
+    /// Scripts and modules, which are read and not run: names, numbers of arguments, options, unused variables.
+    #[arg(value_name = "FILE", required_unless_present = "method", conflicts_with = "method")]
+    files: Vec<PathBuf>,
     /// The aggregator: a file, or the name of one of the library. What its header lists under `Holds` is tested.
     #[arg(long, value_name = "FILE")]
-    method: String,
+    method: Option<String>,
     /// Cases of each family and number of rows.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
@@ -36,13 +39,33 @@ pub(super) struct Check {
     lib: Vec<PathBuf>,
 }
 
-/// Tests an aggregator; the exit code is 1 where a promise is broken.
-pub(super) fn run(check: Check) -> i32 {
-    work::run(move |interrupt| tested(check, interrupt))
+/// Reads scripts or tests an aggregator; the exit code is 1 where something is found or a promise is broken.
+pub(super) fn run(mut check: Check) -> i32 {
+    work::run(move |interrupt| {
+        script::check_lib(&check.lib)?;
+        match check.method.take() {
+            Some(method) => tested(&method, check, interrupt),
+            None => read(check),
+        }
+    })
 }
 
-fn tested(check: Check, interrupt: Arc<AtomicBool>) -> Result<i32, Failure> {
-    script::check_lib(&check.lib)?;
+/// Tells what is wrong in each file.
+fn read(check: Check) -> Result<i32, Failure> {
+    let mut found = 0;
+    for file in &check.files {
+        let findings = lint(file, Options { lib: check.lib.clone(), ..Options::default() })?;
+        findings.iter().for_each(render::show);
+        found += findings.len();
+    }
+    let files = check.files.len();
+    let what = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+    let told = if found == 0 { format!("nothing found in {what}") } else { format!("{found} found in {what}") };
+    Terminal::new().print(&told);
+    Ok(i32::from(found > 0))
+}
+
+fn tested(method: &str, check: Check, interrupt: Arc<AtomicBool>) -> Result<i32, Failure> {
     let console = Rc::new(Terminal::new());
     let options = Options { lib: check.lib, console: console.clone(), interrupt, ..Options::default() };
     let plan = Plan { seeds: check.seeds, m: check.m };
@@ -52,7 +75,7 @@ fn tested(check: Check, interrupt: Arc<AtomicBool>) -> Result<i32, Failure> {
             console.progress(done, total, "cases");
         }
     };
-    let report = contract::check(&check.method, options, &plan, progress);
+    let report = contract::check(method, options, &plan, progress);
     console.progress_end();
     let report = report?;
     console.print(text(&report, console.width().is_some()).trim_end());

@@ -14,7 +14,7 @@ use super::render;
 /// Arguments of `raco doc`.
 #[derive(Args)]
 pub(super) struct Doc {
-    /// An aggregator or a loss of the library, or a file of yours; without it, all of the library are listed.
+    /// A function, a file of the library, or a file of yours; without it, all are listed.
     name: Option<String>,
     /// Write the pages of the reference into this folder.
     #[arg(long, value_name = "DIR", conflicts_with = "name")]
@@ -25,8 +25,8 @@ pub(super) struct Doc {
 pub(super) fn run(doc: &Doc) -> i32 {
     let text = match doc {
         Doc { markdown: Some(folder), .. } => write(folder),
-        Doc { name: Some(name), .. } => doc::entry(name).map(|entry| entry.text()),
-        _ => Ok(list()),
+        Doc { name: Some(name), .. } => doc::text(name),
+        _ => Ok(doc::overview()),
     };
     match text {
         Ok(text) => {
@@ -40,20 +40,6 @@ pub(super) fn run(doc: &Doc) -> i32 {
             code
         }
     }
-}
-
-fn list() -> String {
-    let library = doc::library();
-    let wide = library.iter().map(|entry| entry.name.len()).max().unwrap_or(0);
-    let (mut text, mut folder) = (String::new(), "");
-    for entry in &library {
-        if entry.folder != folder {
-            folder = entry.folder;
-            text += &format!("{}{folder}\n", if text.is_empty() { "" } else { "\n" });
-        }
-        text += &format!("  {:wide$}  {}\n", entry.name, entry.header.summary);
-    }
-    text
 }
 
 fn write(folder: &std::path::Path) -> Result<String> {

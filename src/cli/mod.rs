@@ -47,11 +47,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "--KEY VALUE")]
         args: Vec<String>,
     },
-    /// Test what an aggregator promises in its header, and show a smallest counterexample.
+    /// Read scripts for mistakes without running them; or test what an aggregator promises, `--method FILE`.
     Check(check::Check),
     /// Write a file to start from.
     New(new::New),
-    /// Print what an aggregator or a loss is: definition, options, promises.
+    /// Print what a function, an aggregator, a loss, a problem or a task is; without a name, all that there is.
     Doc(doc::Doc),
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::contract::Property;
 use super::header::{Header, SECTIONS};
 use super::resolver::STDLIB;
+use super::{reference, suggest};
 use crate::error::{Error, Result, nearest};
 
 /// Folders whose files have a header, in the order of the reference.
@@ -20,6 +21,8 @@ pub struct Entry {
     pub name: String,
     /// Its header.
     pub header: Header,
+    /// Heads of its functions, where the text tells them.
+    functions: Vec<String>,
 }
 
 /// All files of the library that have a header, sorted by folder and name.
@@ -31,7 +34,7 @@ pub fn library() -> Vec<Entry> {
             .into_iter()
             .filter_map(|file| {
                 let name = file.path().file_stem()?.to_string_lossy().into_owned();
-                Some(Entry { folder, name, header: Header::parse(file.contents_utf8()?) })
+                Some(Entry { folder, name, header: Header::parse(file.contents_utf8()?), functions: Vec::new() })
             })
             .collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -47,15 +50,106 @@ pub fn library() -> Vec<Entry> {
 pub fn entry(name: &str) -> Result<Entry> {
     if name.ends_with(".rhai") && Path::new(name).is_file() {
         let text = std::fs::read_to_string(name).map_err(|e| crate::error::io_error(&e, "read", name))?;
-        return Ok(Entry { folder: "", name: name.to_owned(), header: Header::parse(&text) });
+        return Ok(Entry { folder: "", name: name.to_owned(), header: Header::parse(&text), functions: Vec::new() });
     }
     let mut library = library();
     if let Some(at) = library.iter().position(|entry| entry.name == name) {
         return Ok(library.swap_remove(at));
     }
-    let near = nearest(name, library.iter().map(|entry| entry.name.as_str()));
+    if let Some((path, text)) = modules().into_iter().find(|(path, _)| path == name || stem(path) == name) {
+        let functions = suggest::script_functions(&[(String::new(), text.replace("private fn", ""))]);
+        return Ok(Entry { folder: "", name: path, header: Header::parse(text), functions });
+    }
+    let functions = reference::entries();
+    let modules = modules();
+    let known = library.iter().map(|entry| entry.name.as_str());
+    let known = known.chain(functions.iter().flat_map(reference::Entry::names));
+    let near = nearest(name, known.chain(modules.iter().map(|(path, _)| stem(path))));
     let hint = near.first().map_or_else(String::new, |near| format!("did you mean `{near}`? "));
     Err(Error::new(format!("the reference has no `{name}`")).help(format!("{hint}`raco doc` lists all")))
+}
+
+/// What the reference says of a name: of host functions, or of a file as [`entry`] finds it.
+///
+/// # Errors
+/// A name that is none of them, with the nearest.
+pub fn text(name: &str) -> Result<String> {
+    let plain = name.trim_end_matches(['(', ')']).rsplit(['.', ':']).next().unwrap_or(name);
+    let functions = functions(plain);
+    match entry(name) {
+        Ok(entry) if functions.is_empty() => Ok(entry.text()),
+        Ok(entry) => Ok(format!("{functions}\n\n{}", entry.text())),
+        Err(_) if !functions.is_empty() => Ok(functions),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the reference says of the host functions of that name; empty where there is none.
+pub fn functions(name: &str) -> String {
+    let entries = reference::entries();
+    let named = entries.iter().filter(|entry| entry.names().any(|known| known == name));
+    let texts = named.map(|entry| format!("{}\n{}", entry.signatures.join("\n"), indented(&entry.text)));
+    texts.collect::<Vec<_>>().join("\n\n")
+}
+
+/// All that the reference knows, by topic and folder.
+pub fn overview() -> String {
+    let (mut text, mut topic) = (String::new(), String::new());
+    for entry in reference::entries() {
+        if entry.topic != topic {
+            topic = entry.topic.clone();
+            text += &format!("{}{topic}\n", if text.is_empty() { "" } else { "\n" });
+        }
+        text += &format!("  {}\n", entry.signatures.join(", "));
+    }
+    let library = library();
+    let files = library.iter().map(|entry| (entry.folder.to_owned(), entry.name.clone(), entry.header.summary.clone()));
+    let others = modules().into_iter().map(|(path, text)| {
+        let (folder, name) = path.split_once('/').unwrap_or(("modules", &path));
+        (folder.to_owned(), name.to_owned(), first_sentence(text))
+    });
+    let files: Vec<_> = files.chain(others).collect();
+    let wide = files.iter().map(|(_, name, _)| name.len()).max().unwrap_or(0);
+    let mut last = String::new();
+    for (folder, name, summary) in files {
+        if folder != last {
+            text += &format!("\n{folder}\n");
+            last = folder;
+        }
+        text += &format!("  {name:wide$}  {summary}\n");
+    }
+    text
+}
+
+/// The modules of the library that are neither aggregators nor losses: path without its ending, and text.
+fn modules() -> Vec<(String, &'static str)> {
+    let (mut found, mut folders) = (Vec::new(), vec![&STDLIB]);
+    while let Some(folder) = folders.pop() {
+        folders.extend(folder.dirs().filter(|dir| !FOLDERS.iter().any(|name| dir.path() == Path::new(name))));
+        found.extend(folder.files().filter_map(|file| {
+            let path = file.path().with_extension("").display().to_string().replace('\\', "/");
+            Some((path, file.contents_utf8()?))
+        }));
+    }
+    found.sort_unstable_by_key(|(path, _)| (path.split_once('/').map(|(folder, _)| folder.to_owned()), path.clone()));
+    found
+}
+
+fn stem(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn first_sentence(text: &str) -> String {
+    let header = Header::parse(text);
+    let whole = if header.name.is_empty() { header.summary } else { format!("{}: {}", header.name, header.summary) };
+    whole.split(". ").next().unwrap_or_default().to_owned()
+}
+
+/// The text of an entry below its signatures, without the marks of its example.
+fn indented(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with("```"));
+    let line = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") };
+    lines.map(line).collect::<String>().trim_end().to_owned()
 }
 
 impl Entry {
@@ -77,6 +171,9 @@ impl Entry {
                 let label = if i == 0 { section } else { "" };
                 text += &format!("{label:8}{line}\n");
             }
+        }
+        for function in &self.functions {
+            text += &format!("    {function}\n");
         }
         text
     }

@@ -4,6 +4,8 @@ use rhai::{Array, Dynamic, EvalAltResult, Map, Position};
 
 use crate::error::{Error, Kind, Result, nearest};
 
+use super::options::options_of;
+
 /// Values that a script's arrays, and likewise its maps, may hold together.
 pub(crate) const CONTAINER_SIZE: usize = 4_000_000;
 
@@ -196,6 +198,14 @@ impl Opts {
     /// # Errors
     /// A key that was not asked for.
     pub fn finish(self) -> Result<()> {
+        // the table is what a static check knows: a key that it lacks would be reported there
+        let table = options_of(self.of).unwrap_or_default();
+        if let Some(key) = self.known.iter().find(|key| !table.contains(key)) {
+            return Err(Error::internal(format!(
+                "option `{key}` of `{}` is missing in the table of options",
+                self.of
+            )));
+        }
         match self.map.keys().next() {
             None => Ok(()),
             Some(key) => {

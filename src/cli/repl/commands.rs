@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, nearest};
 use crate::run::write_whole;
-use crate::script::{Entry, Failure, Live, Names, entries};
+use crate::script::{Entry, Failure, Live, Names, doc, entries};
 
 use super::say;
 
@@ -69,13 +69,9 @@ fn overview() -> String {
 
 fn help(live: &Live, name: &str) -> Result<String, Error> {
     let name = name.trim_end_matches(['(', ')']).rsplit(['.', ':']).next().unwrap_or(name);
-    let found: Vec<String> = entries()
-        .iter()
-        .filter(|entry| entry.names().any(|known| known == name))
-        .map(|entry| format!("{}\n{}", entry.signatures.join("\n"), indented(&entry.text)))
-        .collect();
+    let found = doc::functions(name);
     if !found.is_empty() {
-        return Ok(found.join("\n\n"));
+        return Ok(found);
     }
     let own = live.comments(name);
     if !own.is_empty() {
@@ -91,16 +87,6 @@ fn help(live: &Live, name: &str) -> Result<String, Error> {
         Some(near) => error.help(format!("did you mean `{near}`?")),
         None => error.help("press Tab on an empty line to see all names"),
     })
-}
-
-/// The text of an entry below its signatures, without the marks of its example.
-fn indented(text: &str) -> String {
-    let lines = text.lines().filter(|line| !line.starts_with("```"));
-    lines
-        .map(|line| if line.is_empty() { "\n".into() } else { format!("    {line}\n") })
-        .collect::<String>()
-        .trim_end()
-        .into()
 }
 
 fn who(live: &Live) -> String {

@@ -366,6 +366,12 @@ pub(super) fn compile(session: &Session, engine: &Engine, source: &Source) -> An
     Ok(ast)
 }
 
+/// The names of the options that an aggregator declares; `None` where there is no such aggregator.
+pub(in crate::script) fn options_of(session: &Session, engine: &Engine, name: &str) -> Option<Vec<String>> {
+    let ast = compile(session, engine, &find(session, name).ok()?).ok()?;
+    Some(declared_options(&ast))
+}
+
 /// The keys of the defaults in the file's calls of `options(options, #{ key: default })`.
 fn declared_options(ast: &AST) -> Vec<String> {
     let mut keys: Vec<String> = Vec::new();

@@ -25,7 +25,7 @@ use rhai::Engine;
 
 use super::session::Session;
 
-pub(super) use method::find as find_aggregator;
+pub(super) use method::{find as find_aggregator, options_of as aggregator_options};
 
 /// Registers everything.
 pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {

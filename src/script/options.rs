@@ -1,0 +1,38 @@
+//! The options of the host functions: what they take and what `raco check` knows is one table.
+
+/// Functions whose last argument may be an options map, with its keys; a key that is read and not here is a fault
+/// that [`Opts`](super::value::Opts) reports.
+pub(crate) const OPTIONS: &[(&str, &[&str])] = &[
+    ("adamw", &["lr", "betas", "eps", "decay", "clip", "schedule", "steps", "warmup"]),
+    ("batches", &["size", "steps", "seed", "share_prompt"]),
+    ("contours", &["x", "y", "values"]),
+    ("demonstrations", READ),
+    ("evaluate", &["max_tokens", "temperature", "top_p", "seed", "template", "stop"]),
+    ("generate", &["max_tokens", "temperature", "top_p", "seed", "first_index", "template", "stop"]),
+    ("label", &["margin"]),
+    ("load_model", &["adapter", "dtype", "objectives"]),
+    ("load_preferences", READ),
+    ("log_probs", &["tape_mib"]),
+    ("lora", &["rank", "alpha", "rslora", "targets", "seed"]),
+    ("memory_estimate", &["dtype", "objectives"]),
+    (
+        "plot",
+        &[
+            "title", "x_label", "y_label", "mark", "equal", "contours", "behind", "lines", "dashed", "points",
+            "rings", "panels", "columns",
+        ],
+    ),
+    ("preferences", READ),
+    ("save", &["dtype"]),
+    ("sgd", &["lr", "momentum", "decay", "nesterov", "clip", "schedule", "steps", "warmup"]),
+    ("start_run", &["checkpoint_every", "keep"]),
+];
+
+/// The options of what reads rows.
+const READ: &[&str] =
+    &["objectives", "template", "max_length", "max_prompt_length", "truncation", "reference"];
+
+/// The options of a function, where it has any.
+pub(crate) fn options_of(function: &str) -> Option<&'static [&'static str]> {
+    OPTIONS.iter().find(|(name, _)| *name == function).map(|(_, keys)| *keys)
+}
