@@ -60,7 +60,8 @@ fn read(check: Check) -> Result<i32, Failure> {
     }
     let files = check.files.len();
     let what = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-    let told = if found == 0 { format!("nothing found in {what}") } else { format!("{found} found in {what}") };
+    let told =
+        if found == 0 { format!("nothing found in {what}") } else { format!("{found} found in {what}") };
     Terminal::new().print(&told);
     Ok(i32::from(found > 0))
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::error::{Result, io_error};
 use crate::run::write_whole;
-use crate::script::doc;
+use crate::script::{Host, Options, definitions, doc};
 
 use super::render;
 
@@ -19,12 +19,17 @@ pub(super) struct Doc {
     /// Write the pages of the reference into this folder.
     #[arg(long, value_name = "DIR", conflicts_with = "name")]
     markdown: Option<PathBuf>,
+    /// Write definition files for editors into this folder.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["name", "markdown"])]
+    definitions: Option<PathBuf>,
 }
 
 /// Prints or writes the reference and returns the exit code.
 pub(super) fn run(doc: &Doc) -> i32 {
     let text = match doc {
-        Doc { markdown: Some(folder), .. } => write(folder),
+        Doc { markdown: Some(folder), .. } => write(folder, &doc::pages(), "pages"),
+        Doc { definitions: Some(folder), .. } => Host::new(Options::default())
+            .and_then(|host| write(folder, &definitions(host.engine()), "definition files")),
         Doc { name: Some(name), .. } => doc::text(name),
         _ => Ok(doc::overview()),
     };
@@ -42,14 +47,13 @@ pub(super) fn run(doc: &Doc) -> i32 {
     }
 }
 
-fn write(folder: &std::path::Path) -> Result<String> {
-    let pages = doc::pages();
-    for (path, text) in &pages {
+fn write(folder: &std::path::Path, files: &[(String, String)], what: &str) -> Result<String> {
+    for (path, text) in files {
         let path = folder.join(path);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|e| io_error(&e, "make the folder", parent))?;
         }
         write_whole(&path, text.as_bytes())?;
     }
-    Ok(format!("{} pages are in {}", pages.len(), folder.display()))
+    Ok(format!("{} {what} are in {}", files.len(), folder.display()))
 }

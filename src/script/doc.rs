@@ -34,7 +34,12 @@ pub fn library() -> Vec<Entry> {
             .into_iter()
             .filter_map(|file| {
                 let name = file.path().file_stem()?.to_string_lossy().into_owned();
-                Some(Entry { folder, name, header: Header::parse(file.contents_utf8()?), functions: Vec::new() })
+                Some(Entry {
+                    folder,
+                    name,
+                    header: Header::parse(file.contents_utf8()?),
+                    functions: Vec::new(),
+                })
             })
             .collect();
         found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -50,18 +55,25 @@ pub fn library() -> Vec<Entry> {
 pub fn entry(name: &str) -> Result<Entry> {
     if name.ends_with(".rhai") && Path::new(name).is_file() {
         let text = std::fs::read_to_string(name).map_err(|e| crate::error::io_error(&e, "read", name))?;
-        return Ok(Entry { folder: "", name: name.to_owned(), header: Header::parse(&text), functions: Vec::new() });
+        return Ok(Entry {
+            folder: "",
+            name: name.to_owned(),
+            header: Header::parse(&text),
+            functions: Vec::new(),
+        });
     }
     let mut library = library();
     if let Some(at) = library.iter().position(|entry| entry.name == name) {
         return Ok(library.swap_remove(at));
     }
-    if let Some((path, text)) = modules().into_iter().find(|(path, _)| path == name || stem(path) == name) {
+    if let Some((path, text)) =
+        modules(&FOLDERS).into_iter().find(|(path, _)| path == name || stem(path) == name)
+    {
         let functions = suggest::script_functions(&[(String::new(), text.replace("private fn", ""))]);
         return Ok(Entry { folder: "", name: path, header: Header::parse(text), functions });
     }
     let functions = reference::entries();
-    let modules = modules();
+    let modules = modules(&FOLDERS);
     let known = library.iter().map(|entry| entry.name.as_str());
     let known = known.chain(functions.iter().flat_map(reference::Entry::names));
     let near = nearest(name, known.chain(modules.iter().map(|(path, _)| stem(path))));
@@ -103,8 +115,10 @@ pub fn overview() -> String {
         text += &format!("  {}\n", entry.signatures.join(", "));
     }
     let library = library();
-    let files = library.iter().map(|entry| (entry.folder.to_owned(), entry.name.clone(), entry.header.summary.clone()));
-    let others = modules().into_iter().map(|(path, text)| {
+    let files = library
+        .iter()
+        .map(|entry| (entry.folder.to_owned(), entry.name.clone(), entry.header.summary.clone()));
+    let others = modules(&FOLDERS).into_iter().map(|(path, text)| {
         let (folder, name) = path.split_once('/').unwrap_or(("modules", &path));
         (folder.to_owned(), name.to_owned(), first_sentence(text))
     });
@@ -121,17 +135,19 @@ pub fn overview() -> String {
     text
 }
 
-/// The modules of the library that are neither aggregators nor losses: path without its ending, and text.
-fn modules() -> Vec<(String, &'static str)> {
+/// The modules of the library but those of some folders: path without its ending, and text.
+pub(super) fn modules(but: &[&str]) -> Vec<(String, &'static str)> {
     let (mut found, mut folders) = (Vec::new(), vec![&STDLIB]);
     while let Some(folder) = folders.pop() {
-        folders.extend(folder.dirs().filter(|dir| !FOLDERS.iter().any(|name| dir.path() == Path::new(name))));
+        folders.extend(folder.dirs().filter(|dir| !but.iter().any(|name| dir.path() == Path::new(name))));
         found.extend(folder.files().filter_map(|file| {
             let path = file.path().with_extension("").display().to_string().replace('\\', "/");
             Some((path, file.contents_utf8()?))
         }));
     }
-    found.sort_unstable_by_key(|(path, _)| (path.split_once('/').map(|(folder, _)| folder.to_owned()), path.clone()));
+    found.sort_unstable_by_key(|(path, _)| {
+        (path.split_once('/').map(|(folder, _)| folder.to_owned()), path.clone())
+    });
     found
 }
 
@@ -141,7 +157,8 @@ fn stem(path: &str) -> &str {
 
 fn first_sentence(text: &str) -> String {
     let header = Header::parse(text);
-    let whole = if header.name.is_empty() { header.summary } else { format!("{}: {}", header.name, header.summary) };
+    let whole =
+        if header.name.is_empty() { header.summary } else { format!("{}: {}", header.name, header.summary) };
     whole.split(". ").next().unwrap_or_default().to_owned()
 }
 

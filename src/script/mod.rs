@@ -6,6 +6,7 @@
 mod args;
 mod console;
 pub mod contract;
+mod definitions;
 pub mod doc;
 mod failure;
 mod header;
@@ -25,6 +26,7 @@ mod watch;
 mod api;
 
 pub use console::{Console, Silent};
+pub use definitions::definitions;
 pub use failure::{Failure, Frame};
 pub use header::{Header, SECTIONS};
 pub use host::{Host, Options};

@@ -1,14 +1,16 @@
 //! The options of the host functions: what they take and what `raco check` knows is one table.
 
-/// Functions whose last argument may be an options map, with its keys; a key that is read and not here is a fault
-/// that [`Opts`](super::value::Opts) reports.
-pub(crate) const OPTIONS: &[(&str, &[&str])] = &[
+/// Functions whose last argument may be an options map, and maps within such maps, with their keys; a key that is
+/// read and not here is a fault that [`Opts`](super::value::Opts) reports.
+const OPTIONS: &[(&str, &[&str])] = &[
     ("adamw", &["lr", "betas", "eps", "decay", "clip", "schedule", "steps", "warmup"]),
     ("batches", &["size", "steps", "seed", "share_prompt"]),
+    ("bootstrap", &["samples", "seed", "level"]),
     ("contours", &["x", "y", "values"]),
     ("demonstrations", READ),
     ("evaluate", &["max_tokens", "temperature", "top_p", "seed", "template", "stop"]),
     ("generate", &["max_tokens", "temperature", "top_p", "seed", "first_index", "template", "stop"]),
+    ("jacobian", &["pairs"]),
     ("label", &["margin"]),
     ("load_model", &["adapter", "dtype", "objectives"]),
     ("load_preferences", READ),
@@ -18,14 +20,16 @@ pub(crate) const OPTIONS: &[(&str, &[&str])] = &[
     (
         "plot",
         &[
-            "title", "x_label", "y_label", "mark", "equal", "contours", "behind", "lines", "dashed", "points",
-            "rings", "panels", "columns",
+            "title", "x_label", "y_label", "mark", "equal", "contours", "behind", "lines", "dashed",
+            "points", "rings", "panels", "columns",
         ],
     ),
     ("preferences", READ),
     ("save", &["dtype"]),
     ("sgd", &["lr", "momentum", "decay", "nesterov", "clip", "schedule", "steps", "warmup"]),
     ("start_run", &["checkpoint_every", "keep"]),
+    ("tables", &["title", "head", "rows", "signed", "bars"]),
+    ("view", &["title", "notes", "plot", "values", "tables"]),
 ];
 
 /// The options of what reads rows.

@@ -199,7 +199,7 @@ impl Opts {
     /// A key that was not asked for.
     pub fn finish(self) -> Result<()> {
         // the table is what a static check knows: a key that it lacks would be reported there
-        let table = options_of(self.of).unwrap_or_default();
+        let table = options_of(self.of).unwrap_or(&self.known);
         if let Some(key) = self.known.iter().find(|key| !table.contains(key)) {
             return Err(Error::internal(format!(
                 "option `{key}` of `{}` is missing in the table of options",

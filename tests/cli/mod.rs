@@ -3,6 +3,7 @@
 mod adapter;
 mod bad_input;
 mod bad_scripts;
+mod check_script;
 mod errors;
 mod hub;
 mod own_method;

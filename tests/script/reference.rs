@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use raco::script::{Entry, Host, Options, entries};
+use raco::script::{Entry, Host, Options, definitions, entries};
 
 fn registered() -> BTreeSet<String> {
     let host = Host::new(Options::default()).unwrap();
@@ -44,4 +44,50 @@ fn its_examples_run() {
             }
         }
     }
+}
+
+/// Rhai reads no definition files itself: their lines have the form that it writes, and name what it writes.
+#[test]
+fn definitions_hold_every_function_with_its_text() {
+    let host = Host::new(Options::default()).unwrap();
+    let files = definitions(host.engine());
+    let heads = |text: &str| -> BTreeSet<String> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix("fn "));
+        let plain = |line: &str| {
+            let (name, rest) = line.split_once('(').unwrap();
+            let count = rest.split(')').next().unwrap().split(": ").count();
+            format!("{name} {count}")
+        };
+        lines.map(plain).filter(|head| !head.starts_with("to_") && !head.contains('$')).collect()
+    };
+    let (name, own) = &files[0];
+    assert_eq!(name, "raco.d.rhai");
+    let rhai = host.engine().definitions().include_standard_packages(false).single_file();
+    let rhai: BTreeSet<String> = heads(&rhai).into_iter().filter(|head| !head.starts_with("set ")).collect();
+    assert_eq!(heads(own), rhai);
+    for (path, text) in &files {
+        let form = |line: &str| {
+            line.is_empty()
+                || line.starts_with("//")
+                || line.starts_with("module ") && line.ends_with(';')
+                || line.starts_with("fn ")
+                    && line.ends_with(';')
+                    && line.contains(") -> ")
+                    && !line.contains("core::")
+        };
+        let odd = text.lines().find(|line| !form(line));
+        assert!(odd.is_none(), "{path}: {odd:?}");
+        assert!(text.contains("module "), "{path}");
+    }
+    let clip = "fn clip(p: Array, w: Array) -> Array;";
+    assert!(own.contains(clip), "{}", own.lines().find(|line| line.contains(" clip(")).unwrap());
+    let told = own.lines().zip(own.lines().skip(1)).filter(|(_, line)| line.starts_with("fn "));
+    for (before, line) in told {
+        assert!(before.starts_with("///"), "without a text: {line}");
+    }
+    assert!(
+        files
+            .iter()
+            .any(|(path, text)| path == "losses/dpo.d.rhai" && text.contains("fn losses(log_probs: ?"))
+    );
 }

@@ -47,7 +47,7 @@ struct Sheet {
 
 impl Sheet {
     fn new(map: Map) -> Result<Self> {
-        let mut options = Opts::new("view", map);
+        let mut options = Opts::new("tables", map);
         let title = options.text("title")?.unwrap_or_default();
         let head = options.texts("head")?.unwrap_or_default();
         let place = |name: String| {

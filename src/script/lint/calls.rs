@@ -53,9 +53,8 @@ pub(super) fn check(file: &mut File, ast: &AST, modules: &HashMap<String, Option
         own: ast.iter_functions().map(|f| (f.name.to_owned(), f.params.len())).collect(),
         keys: file.keys(),
     };
-    let functions = |info: rhai::FuncInfo<'_>| {
-        Some((info.metadata.name.to_string(), info.metadata.param_types.len()))
-    };
+    let functions =
+        |info: rhai::FuncInfo<'_>| Some((info.metadata.name.to_string(), info.metadata.param_types.len()));
     for (name, count) in file.host.engine().collect_fn_metadata(None, functions, true) {
         known.host.entry(name).or_default().insert(count);
     }
@@ -133,7 +132,9 @@ fn plain(file: &File, known: &Known, call: &Call) -> Option<Error> {
     // a method hands the value before its dot to a host function as the first argument, to a script's as `this`
     let given = call.args + usize::from(call.method);
     let host = known.host.get(name);
-    if host.is_some_and(|counts| counts.contains(&given)) || known.own.contains(&(call.name.clone(), call.args)) {
+    if host.is_some_and(|counts| counts.contains(&given))
+        || known.own.contains(&(call.name.clone(), call.args))
+    {
         return None;
     }
     if call.method && known.keys.contains(name) {
@@ -151,7 +152,9 @@ fn plain(file: &File, known: &Known, call: &Call) -> Option<Error> {
     let sources = file.host.session().sources();
     Some(match suggest::function(file.host.engine(), &sources, name).1 {
         Some(help) => error.help(help),
-        None => error.help("`raco doc` lists the functions; a closure in a variable is called by `name.call(…)`"),
+        None => {
+            error.help("`raco doc` lists the functions; a closure in a variable is called by `name.call(…)`")
+        }
     })
 }
 
@@ -170,7 +173,13 @@ fn arity(name: &str, given: usize, mut counts: Vec<usize>) -> Error {
 
 /// Keys that a function does not take.
 fn options(file: &mut File, known: &Known, call: &Call) {
-    if call.options.is_empty() || call.module.is_some() || known.own.contains(&(call.name.clone(), call.args)) {
+    if call.options.is_empty() || call.module.is_some() || known.own.contains(&(call.name.clone(), call.args))
+    {
+        return;
+    }
+    // with fewer arguments the map is another one, such as the losses of `jacobian(losses)`
+    let most = known.host.get(&call.name).and_then(|counts| counts.iter().max());
+    if most != Some(&(call.args + usize::from(call.method))) {
         return;
     }
     let declared = || -> Option<Vec<String>> {

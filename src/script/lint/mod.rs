@@ -64,13 +64,8 @@ struct Module {
 impl File {
     fn report(&mut self, at: Position, error: Error) {
         let (line, column) = (at.line().unwrap_or(1), at.position().unwrap_or(1));
-        let frame = Frame {
-            source: self.name.clone(),
-            line,
-            column,
-            enters: String::new(),
-            text: self.text.clone(),
-        };
+        let frame =
+            Frame { source: self.name.clone(), line, column, enters: String::new(), text: self.text.clone() };
         self.found.entry((line, column)).or_default().push(Failure { error, frames: vec![frame] });
     }
 
@@ -89,7 +84,8 @@ impl File {
         });
         let mut modules: HashMap<String, Option<Module>> = HashMap::new();
         for (alias, constant, pos) in imports {
-            let module = constant.and_then(|(path, at)| self.module(&path, if at.is_none() { pos } else { at }));
+            let module =
+                constant.and_then(|(path, at)| self.module(&path, if at.is_none() { pos } else { at }));
             // two imports by one name: which of them a call means is not looked into
             let module = if modules.contains_key(&alias) { None } else { module };
             modules.insert(alias, module);
@@ -108,7 +104,9 @@ impl File {
         self.host.session().sources.borrow_mut().insert(source.name.clone(), source.text.clone());
         match self.host.engine().compile(&source.text) {
             Ok(ast) => {
-                let open = ast.iter_functions().filter(|f| f.access == rhai::FnAccess::Public && !f.name.contains('$'));
+                let open = ast
+                    .iter_functions()
+                    .filter(|f| f.access == rhai::FnAccess::Public && !f.name.contains('$'));
                 let functions = open.map(|f| (f.name.to_owned(), f.params.len())).collect();
                 Some(Module { path: path.to_owned(), functions })
             }

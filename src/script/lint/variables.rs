@@ -15,7 +15,7 @@ pub(super) fn check(file: &mut File, ast: &AST, undefined: bool) {
     }
     top.report(file, undefined);
     for function in ast.iter_functions() {
-        let only = |_: rhai::FnNamespace, _: rhai::FnAccess, _: bool, name: &str, params: usize| {
+        let only = |_: rhai::FnNamespace, _: rhai::FnAccess, name: &str, params: usize| {
             name == function.name && params == function.params.len()
         };
         let mut body = Body::default();
