@@ -36,10 +36,10 @@ fn host(engine: &Engine) -> String {
         let written = plain.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         (written && !["to_string", "to_debug"].contains(&plain)).then(|| {
             let signature = tidy(&info.metadata.gen_signature(|kind| engine.map_type_name(kind).into()));
-            let (call, result) = signature.split_once(" -> ").unwrap_or((&signature, "()"));
+            let call = signature.split(" -> ").next().unwrap_or_default();
             let types = call.split_once('(').map_or("", |(_, rest)| rest.trim_end_matches(')'));
             let types = types.split(", ").filter(|kind| !kind.is_empty()).map(kind).collect();
-            Function { name, types, result: kind(result) }
+            Function { name, types, result: result(engine, &info.metadata.return_type) }
         })
     };
     let functions = engine.collect_fn_metadata(None, function, false);
@@ -103,6 +103,28 @@ fn module(engine: &Engine, path: &str, text: &str) -> String {
         file += &format!("\n{comments}fn {}({}) -> ?;\n", function.name, parameters.join(", "));
     }
     file
+}
+
+/// What a function gives: of one that can fail, `core::result::Result<TYPE, alloc::boxed::Box<…>>`, the type.
+fn result(engine: &Engine, written: &str) -> String {
+    let whole = written.split_once("Result<").map_or(written, |(_, rest)| rest);
+    let mut depth = 0;
+    let end = whole.find(|c| {
+        depth += i32::from(c == '<') - i32::from(c == '>');
+        depth < 0 || depth == 0 && c == ','
+    });
+    let named = engine.map_type_name(whole[..end.unwrap_or(whole.len())].trim());
+    let plain = named.split('<').next().unwrap_or(named);
+    match plain.rsplit("::").next().unwrap_or(plain) {
+        "" => "()".to_owned(),
+        "i64" => "int".to_owned(),
+        "f64" => "float".to_owned(),
+        "str" | "ImmutableString" => "String".to_owned(),
+        "Dynamic" | "Option" => "?".to_owned(),
+        "Vec" => "Array".to_owned(),
+        "BTreeMap" => "Map".to_owned(),
+        other => kind(other),
+    }
 }
 
 /// A type as definition files write it.
