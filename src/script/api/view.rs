@@ -279,7 +279,7 @@ impl View {
                 writer.write_record(["table", "row", "column", "value"]).map_err(failed)?;
                 for sheet in several {
                     for row in &sheet.rows {
-                        let of = exact(&row[0]);
+                        let of = row.first().map(exact).unwrap_or_default();
                         for (column, value) in sheet.head.iter().zip(row).skip(1) {
                             let value = exact(value);
                             writer.write_record([&sheet.title, &of, column, &value]).map_err(failed)?;
