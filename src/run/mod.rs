@@ -16,19 +16,31 @@ mod facts;
 mod figure;
 mod files;
 mod folder;
+mod fronts;
+mod fronts_view;
 mod grid;
 mod log;
 mod meter;
+mod palette;
 mod plot;
 mod row;
+mod sweep_points;
+mod table;
 
 pub use checkpoint::Stateful;
 pub use contour::Contours;
 pub use figure::run_figure;
 pub use files::write_whole;
 pub use folder::{Run, RunOptions, Source};
+pub use fronts::{
+    Comparison, Control, Controlled, Ends, Estimate, Follows, FrontOptions, Fronts, Hypervolume, Matched,
+    MeanPoint, Named, Place, Point, Variant, fronts,
+};
 pub use grid::Grid;
 pub use log::{Log, flatten, read_log};
 pub use meter::{Memory, Meter, memory};
+pub use palette::{Marker, method_color, method_marker};
 pub use plot::{Plot, Series, Style};
 pub use row::{Responses, StepRow, cosines, named};
+pub use sweep_points::{Failed, Outcomes, points_of, read_points};
+pub use table::{Table, four_digits};

@@ -1,6 +1,7 @@
 mod checkpoint;
 mod figure;
 mod folder;
+mod fronts;
 mod log;
 mod meter;
 mod row;

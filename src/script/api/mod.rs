@@ -3,6 +3,7 @@
 mod arguments;
 mod data;
 mod files;
+mod fronts;
 mod gradients;
 mod look;
 mod loss;
@@ -45,5 +46,6 @@ pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     report::register(engine, session);
     snapshot::register(engine);
     view::register(engine, session);
+    fronts::register(engine, session);
     look::register(engine, session);
 }
