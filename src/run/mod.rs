@@ -21,6 +21,7 @@ mod log;
 mod meter;
 mod plot;
 mod row;
+mod sweep;
 
 pub use checkpoint::Stateful;
 pub use contour::Contours;
@@ -32,3 +33,4 @@ pub use log::{Log, flatten, read_log};
 pub use meter::{Memory, Meter, memory};
 pub use plot::{Plot, Series, Style};
 pub use row::{Responses, StepRow, cosines, named};
+pub use sweep::{Axes, Claim, Planned, Record, Status, Sweep, is_sweep, read_record, sweep_points};

@@ -4,6 +4,7 @@ mod folder;
 mod log;
 mod meter;
 mod row;
+mod sweep;
 
 use serde_json::{Map, Value};
 
