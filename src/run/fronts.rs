@@ -18,7 +18,7 @@ use crate::math::{
     sign_flip, spread, t_interval, weight_coverage,
 };
 
-use super::sweep_points::{Failed, Outcomes};
+use super::points::{Failed, Outcomes};
 
 /// With fewer seeds than this a paired comparison is called exploratory: it cannot give p below 0.01.
 const EXPLORATORY: usize = 8;
@@ -355,8 +355,9 @@ struct Runs<'a> {
 /// No run with a result; scores that are missing or two runs at one place; a baseline that is not there; fewer than two
 /// objectives.
 pub fn fronts(outcomes: Outcomes, options: &FrontOptions) -> Result<Fronts> {
-    let Outcomes { points, failed, unfinished } = outcomes;
+    let Outcomes { mut points, failed, unfinished } = outcomes;
     let objectives = objectives(&points, options)?;
+    points.iter_mut().for_each(|point| point.weights = in_order(&point.weights, &objectives));
     let mut analysis = Analysis { options, objectives: &objectives, notes: vec![] };
     let runs = analysis.runs(&points)?;
     let grid = analysis.grid(&runs);
@@ -425,16 +426,25 @@ fn objectives(points: &[Point], options: &FrontOptions) -> Result<Vec<String>> {
             return Err(Error::new(format!("{} has no score `{name}`", place()))
                 .help(format!("it has: {}", known.join(", "))));
         }
-        if !point.weights.0.iter().map(|(name, _)| name).eq(first.weights.0.iter().map(|(name, _)| name)) {
+        if point.weights.0.len() != first.weights.0.len()
+            || by_weight().any(|name| point.weights.get(&name).is_none())
+        {
             return Err(Error::new(format!(
                 "{} has weights of other objectives than {}",
                 place(),
                 describe(first)
             ))
-            .help("compare runs with weights of the same objectives, in the same order"));
+            .help("compare runs with weights of the same objectives"));
         }
     }
     Ok(objectives)
+}
+
+/// The weights of the objectives first, in their order.
+fn in_order(weights: &Named, objectives: &[String]) -> Named {
+    let of = |name: &String| weights.get(name).map(|w| (name.clone(), w));
+    let rest = weights.0.iter().filter(|(name, _)| !objectives.contains(name)).cloned();
+    Named(objectives.iter().filter_map(of).chain(rest).collect())
 }
 
 fn describe(point: &Point) -> String {

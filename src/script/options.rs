@@ -30,6 +30,7 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("save", &["dtype"]),
     ("sgd", &["lr", "momentum", "decay", "nesterov", "clip", "schedule", "steps", "warmup"]),
     ("start_run", &["checkpoint_every", "keep"]),
+    ("sweep", &["out", "jobs"]),
     ("tables", &["title", "head", "rows", "signed", "bars"]),
     ("view", &["title", "notes", "plot", "values", "tables"]),
 ];

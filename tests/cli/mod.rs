@@ -9,6 +9,7 @@ mod hub;
 mod own_method;
 mod repl;
 mod resume;
+mod sweep;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -180,7 +180,14 @@ fn a_folder_is_read_with_its_failed_and_unfinished_points() {
     let write = |name: &str, value: &Value| {
         let dir = folder.path().join(name);
         std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("point.json"), value.to_string()).unwrap();
+        let mut record = value.clone();
+        record["name"] = json!(name);
+        record["seconds"] = json!(1.5);
+        record["cpu_seconds"] = json!(null);
+        if record.get("status").is_none() {
+            record["status"] = json!("done");
+        }
+        std::fs::write(dir.join("point.json"), record.to_string()).unwrap();
     };
     let point = |c: f64, seed: i64| {
         let config = json!({ "method": "cagrad", "weights": { "quality": 0.5, "brevity": 0.5 }, "c": c, "lr": 1e-3, "seed": seed, "out": format!("x{seed}") });

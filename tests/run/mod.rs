@@ -5,6 +5,7 @@ mod fronts;
 mod log;
 mod meter;
 mod row;
+mod sweep;
 
 use serde_json::{Map, Value};
 

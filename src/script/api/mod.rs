@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod snapshot;
 mod state;
+mod sweep;
 mod text;
 mod view;
 
@@ -45,6 +46,7 @@ pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     run::register(engine, session);
     report::register(engine, session);
     snapshot::register(engine);
+    sweep::register(engine, session);
     view::register(engine, session);
     fronts::register(engine, session);
     look::register(engine, session);

@@ -1,13 +1,13 @@
 //! The points of a sweep, from its folder or from what `sweep` returned.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::fronts::{Named, Point};
-use crate::error::{Error, Result, io_error};
+use super::sweep::{Record, read_record, sweep_points};
+use crate::error::{Error, Result};
 
 /// Keys of a configuration that make no variant.
 const NO_VARIANT: [&str; 4] = ["method", "weights", "seed", "out"];
@@ -32,60 +32,32 @@ pub struct Outcomes {
     pub unfinished: Vec<String>,
 }
 
-/// Reads a sweep's folder: `point.json` of each point, in the order of `sweep.json` where that is there.
+/// Reads a sweep's folder: the record of each point, in the order of the sweep.
 ///
 /// # Errors
-/// A folder without a point; a file that is not as a sweep writes it.
+/// A folder without a sweep; a file that is not as a sweep writes it.
 pub fn read_points(folder: &Path) -> Result<Outcomes> {
-    let listed = folder.join("sweep.json");
-    let names: Vec<String> = if listed.is_file() {
-        let sweep = read_json(&listed)?;
-        let names = sweep.get("points").and_then(Value::as_array).ok_or_else(|| {
-            Error::new("`points` is missing or no list").in_file(&listed).help("give the folder of a sweep")
-        })?;
-        names.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-    } else {
-        let entries = std::fs::read_dir(folder).map_err(|e| io_error(&e, "read", folder))?;
-        let mut names: Vec<String> = entries
-            .filter_map(|entry| entry.ok())
-            .filter(|entry| entry.path().join("point.json").is_file())
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
-        names.sort();
-        names
-    };
     let (mut entries, mut unfinished) = (vec![], vec![]);
-    for name in names {
+    for name in sweep_points(folder)? {
         let dir = folder.join(&name);
-        let file = dir.join("point.json");
-        if !file.is_file() {
-            unfinished.push(name);
-            continue;
+        match read_record(&dir)? {
+            None => unfinished.push(name),
+            Some(Record { config, result, error, status, .. }) => {
+                let dir = dir.to_string_lossy();
+                entries.push(json!({
+                    "name": name, "config": config, "result": result, "error": error, "status": status, "dir": dir,
+                }));
+            }
         }
-        let Value::Object(mut entry) = read_json(&file)? else {
-            return Err(Error::new("a point is a map").in_file(&file).help("run the point again"));
-        };
-        entry.insert("dir".into(), dir.to_string_lossy().into());
-        entry.insert("name".into(), name.into());
-        entries.push(Value::Object(entry));
     }
-    if entries.is_empty() && unfinished.is_empty() {
-        return Err(Error::new("no point of a sweep is here")
-            .in_file(folder)
-            .help("give the folder of a sweep"));
-    }
-    Ok(Outcomes { unfinished, ..points_of(&entries)? })
-}
-
-fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).map_err(|e| io_error(&e, "read", path))?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::new(format!("no JSON: {e}")).in_file(path).help("write the file again"))
+    let mut outcomes = points_of(&entries)?;
+    outcomes.unfinished.extend(unfinished);
+    Ok(outcomes)
 }
 
 /// The points of maps `{config: {method, weights, seed, …}, result: {scores, losses}, dir, error}`, as `sweep` returns
 /// them and `point.json` holds them. The label of a variant is its method, and `key=value` for every other key of the
-/// configuration that varies among the points.
+/// configuration that varies among the runs of the method.
 ///
 /// # Errors
 /// An entry without configuration or result, without method, weights or scores.
@@ -97,29 +69,30 @@ pub fn points_of(entries: &[Value]) -> Result<Outcomes> {
             entry.get("config").and_then(Value::as_object).ok_or_else(|| missing(entry, i, "config"))
         })
         .collect::<Result<Vec<_>>>()?;
-    let mut values: BTreeMap<&str, Vec<Option<&Value>>> = BTreeMap::new();
-    for key in configs.iter().flat_map(|config| config.keys()) {
-        values.entry(key).or_insert_with(|| configs.iter().map(|config| config.get(key)).collect());
-    }
-    // in the order of the configurations, whichever comes first
-    let mut varying: Vec<&str> = Vec::new();
-    for key in configs.iter().flat_map(|config| config.keys()) {
-        let varies = values[key.as_str()].windows(2).any(|two| two[0] != two[1]);
-        if varies && !NO_VARIANT.contains(&key.as_str()) && !varying.contains(&key.as_str()) {
-            varying.push(key);
-        }
-    }
     let mut outcomes = Outcomes::default();
     for (i, (entry, config)) in entries.iter().zip(&configs).enumerate() {
+        let status = entry.get("status").and_then(Value::as_str);
+        if status == Some("open") {
+            outcomes.unfinished.push(name_of(entry, i));
+            continue;
+        }
         let error = entry.get("error").filter(|error| !error.is_null());
-        if error.is_some() || entry.get("status").and_then(Value::as_str) == Some("failed") {
+        if error.is_some() || status == Some("failed") {
             let error = error.map_or_else(|| "no reason is given".into(), shown);
             outcomes.failed.push(Failed { name: name_of(entry, i), error });
             continue;
         }
-        outcomes.points.push(point(entry, config, i, &varying)?);
+        outcomes.points.push(point(entry, config, i, &varying(config, &configs))?);
     }
     Ok(outcomes)
+}
+
+/// The keys that make variants of the method of `config`: those that differ among its runs.
+fn varying<'a>(config: &'a Map<String, Value>, configs: &[&Map<String, Value>]) -> Vec<&'a str> {
+    let same = || configs.iter().filter(|other| other.get("method") == config.get("method"));
+    let varies = |key: &&String| same().any(|other| other.get(*key) != config.get(*key));
+    let keys = config.keys().filter(|key| !NO_VARIANT.contains(&key.as_str()));
+    keys.filter(varies).map(String::as_str).collect()
 }
 
 fn point(entry: &Value, config: &Map<String, Value>, i: usize, varying: &[&str]) -> Result<Point> {
