@@ -28,6 +28,7 @@ use rhai::Engine;
 use super::session::Session;
 
 pub(super) use method::{find as find_aggregator, options_of as aggregator_options};
+pub use sweep::works_for_a_sweep;
 
 /// Registers everything.
 pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
