@@ -8,6 +8,7 @@ mod gradients;
 mod look;
 mod loss;
 mod math;
+mod measure;
 mod method;
 mod model;
 mod optim;
@@ -44,6 +45,7 @@ pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     gradients::register(engine, session);
     optim::register(engine);
     method::register(engine, session);
+    measure::register(engine);
     run::register(engine, session);
     report::register(engine, session);
     snapshot::register(engine);
