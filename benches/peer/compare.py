@@ -57,12 +57,13 @@ def main():
 
 def compare(args, folder):
     raco = [args.raco.absolute(), "script", "scripts/bench/step.rhai", "--shape", args.shape, "--m", args.m, "--json"]
-    raco += ["--samples", str(args.samples), "--rank", str(args.rank)]
+    raco += ["--rank", str(args.rank)]
     for key in ("model", "pairs"):
         if getattr(args, key):
             raco += [f"--{key}", str(Path(getattr(args, key)).absolute())]
     peer = [sys.executable, HERE / "peer.py", folder, "--m", args.m, "--samples", str(args.samples), "--threads", str(args.threads)]
     lines(raco + ["--save", folder, "--samples", "1"], args.threads)
+    raco += ["--samples", str(args.samples)]
     for variant in args.variants.split(","):
         for found in lines(peer + ["--variant", variant, "--check"], args.threads):
             same = found["losses"] < 1e-4 and found["gramian"] < 1e-3
