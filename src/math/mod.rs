@@ -25,6 +25,7 @@ mod min_norm;
 mod nash;
 mod nearest;
 mod simplex;
+mod student;
 
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use cagrad::{CagradDual, cagrad_dual};
@@ -36,3 +37,4 @@ pub use matrix::Matrix;
 pub use min_norm::{MinNorm, min_norm_point};
 pub use nash::{FairScaling, fair_scaling, nash_bargaining};
 pub use simplex::{Given, clip, preference_weights, simplex_project};
+pub use student::{mean_interval, student_t};

@@ -8,6 +8,7 @@ mod errors;
 mod hub;
 mod own_method;
 mod repl;
+mod report;
 mod resume;
 
 use std::path::Path;

@@ -8,6 +8,7 @@ mod matrix;
 mod min_norm;
 mod nash;
 mod simplex;
+mod student;
 
 use nalgebra::{DMatrix, DVector};
 use rand::{SeedableRng, seq::SliceRandom};

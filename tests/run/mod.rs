@@ -1,8 +1,11 @@
 mod checkpoint;
+mod events;
 mod figure;
 mod folder;
+mod listing;
 mod log;
 mod meter;
+mod report;
 mod row;
 
 use serde_json::{Map, Value};
