@@ -1,5 +1,6 @@
 //! `raco script FILE`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,14 +14,24 @@ use super::work;
 
 /// Runs a script and returns the exit code.
 pub(super) fn run(lib: Vec<PathBuf>, file: PathBuf, args: Vec<String>) -> i32 {
-    work::run(move |interrupt| host(lib, args, interrupt)?.run_file(&file).map(|_| 0))
+    let program = std::env::current_exe().ok().map(OsString::from);
+    let words = std::env::args_os().skip(1);
+    let respawn = program.map(|program| std::iter::once(program).chain(words).collect());
+    work::run(move |interrupt| host(lib, args, interrupt, respawn)?.run_file(&file).map(|_| 0))
 }
 
 /// A host that shows on the terminal.
-pub(super) fn host(mut lib: Vec<PathBuf>, args: Vec<String>, interrupt: Arc<AtomicBool>) -> Result<Host> {
+///
+/// `respawn` is the command line that runs the same script again.
+pub(super) fn host(
+    mut lib: Vec<PathBuf>,
+    args: Vec<String>,
+    interrupt: Arc<AtomicBool>,
+    respawn: Option<Vec<OsString>>,
+) -> Result<Host> {
     let args = split_lib(args, &mut lib)?;
     check_lib(&lib)?;
-    Host::new(Options { lib, args, console: Rc::new(Terminal::new()), interrupt })
+    Host::new(Options { lib, args, console: Rc::new(Terminal::new()), interrupt, respawn })
 }
 
 /// Takes `--lib DIR` from among the script's arguments.

@@ -85,19 +85,19 @@ pub fn bootstrap(
     for j in 0..m {
         for i in 0..=j {
             let values = &mut cosines[i * m + j];
-            let (from, to) = interval(values, tail);
+            let (from, to) = percentiles(values, tail);
             let below = values.iter().filter(|x| **x < 0.0).count() as f64 / values.len().max(1) as f64;
             for at in [(i, j), (j, i)] {
                 (low[at], high[at], negative[at]) = (from, to, below);
             }
         }
     }
-    let norms = norms.iter_mut().map(|values| interval(values, tail)).collect();
+    let norms = norms.iter_mut().map(|values| percentiles(values, tail)).collect();
     Ok(Bootstrap { low, high, negative, norms })
 }
 
 /// The quantiles `tail` and 1 - `tail`, between the order statistics; zeros without a value.
-fn interval(values: &mut [f64], tail: f64) -> (f64, f64) {
+pub(super) fn percentiles(values: &mut [f64], tail: f64) -> (f64, f64) {
     values.sort_by(f64::total_cmp);
     let at = |q: f64| {
         let place = q * values.len().saturating_sub(1) as f64;

@@ -16,6 +16,7 @@ mod bootstrap;
 mod cagrad;
 mod cone;
 mod eigen;
+mod front;
 mod gram_eigen;
 mod gramian;
 mod hull;
@@ -25,16 +26,19 @@ mod min_norm;
 mod nash;
 mod nearest;
 mod simplex;
-mod student;
+mod statistics;
 
 pub use bootstrap::{Bootstrap, bootstrap};
 pub use cagrad::{CagradDual, cagrad_dual};
 pub use cone::{ConeProjection, cone_project, cone_project_each};
 pub use eigen::{Eigen, PseudoInverse, Solution, eigh, pinv, pinv_cut, solve};
+pub use front::{
+    Coverage, Spread, additive_epsilon, hypervolume, igd, igd_plus, pareto_front, spread, weight_coverage,
+};
 pub use gram_eigen::gram_eigh;
 pub use gramian::{cosines, norm, row_norms};
 pub use matrix::Matrix;
 pub use min_norm::{MinNorm, min_norm_point};
 pub use nash::{FairScaling, fair_scaling, nash_bargaining};
 pub use simplex::{Given, clip, preference_weights, simplex_project};
-pub use student::{mean_interval, student_t};
+pub use statistics::{Interval, SignFlip, bootstrap_t, sign_flip, t_interval, t_quantile};

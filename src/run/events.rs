@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::files::create_dir;
-use super::{Record, flatten, write_whole};
+use super::{StoredRun, flatten, write_whole};
 use crate::error::Result;
 
 /// Writes the log of a run and its evaluation into a folder of the run's name below `out`, as single-precision scalars: a
@@ -17,7 +17,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// A folder that cannot be written.
-pub fn write_events(run: &Record, out: &Path) -> Result<PathBuf> {
+pub fn write_events(run: &StoredRun, out: &Path) -> Result<PathBuf> {
     let session = run.facts.get("sessions").and_then(|sessions| sessions.get(0));
     let began = session.and_then(|session| session.get("unix_s")?.as_u64()).unwrap_or(0);
     let mut file = Vec::new();

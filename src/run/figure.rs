@@ -93,11 +93,11 @@ pub(super) fn by_name(
             .collect();
         let label = name.replace('.', " · ");
         if rows.len() <= MANY {
-            series.push(Series { label, points, style: Style::Line, color });
+            series.push(Series { label, points, color, ..Series::default() });
         } else {
             let smoothed = smooth(&points, rows.len() / 20);
             series.insert(i, Series { points, style: Style::Pale, color, ..Series::default() });
-            series.push(Series { label, points: smoothed, style: Style::Line, color });
+            series.push(Series { label, points: smoothed, color, ..Series::default() });
         }
     }
     series

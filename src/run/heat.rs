@@ -3,7 +3,8 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::plot::{FINE, HAIR, INK, MARGIN, PALETTE, TEXT, draw_error, fitting, sheet, text_width};
+use super::palette::PALETTE;
+use super::plot::{FINE, HAIR, INK, MARGIN, TEXT, draw_error, fitting, sheet, text_width};
 use crate::error::Result;
 
 const CELL: u32 = 17 * FINE;

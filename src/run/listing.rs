@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::Record;
+use super::StoredRun;
 use crate::error::{Error, Kind, Result, nearest};
 
 /// What to list.
@@ -33,8 +33,8 @@ type Flat = Vec<(String, Value)>;
 ///
 /// # Errors
 /// A column that no run has, a condition that is none.
-pub fn list_runs(runs: &[Record], query: &Query) -> Result<Listing> {
-    let mut flat: Vec<Flat> = runs.iter().map(Record::flat).collect();
+pub fn list_runs(runs: &[StoredRun], query: &Query) -> Result<Listing> {
+    let mut flat: Vec<Flat> = runs.iter().map(StoredRun::flat).collect();
     let mut known: Vec<String> = Vec::new();
     for (name, _) in flat.iter().flatten() {
         if !known.contains(name) {

@@ -17,15 +17,21 @@ mod facts;
 mod figure;
 mod files;
 mod folder;
+mod fronts;
+mod fronts_view;
 mod grid;
 mod heat;
 mod listing;
 mod log;
 mod meter;
+mod palette;
 mod plot;
-mod record;
+mod points;
 mod report;
 mod row;
+mod stored;
+mod sweep;
+mod table;
 
 pub use checkpoint::Stateful;
 pub use contour::Contours;
@@ -33,11 +39,19 @@ pub use events::write_events;
 pub use figure::run_figure;
 pub use files::write_whole;
 pub use folder::{Run, RunOptions, Source};
+pub use fronts::{
+    Comparison, Control, Controlled, Ends, Estimate, Follows, FrontOptions, Fronts, Hypervolume, Matched,
+    MeanPoint, Named, Place, Point, Variant, fronts,
+};
 pub use grid::Grid;
 pub use listing::{Listing, Query, list_runs};
 pub use log::{Log, flatten, read_log};
 pub use meter::{Memory, Meter, memory};
+pub use palette::{Marker, method_color, method_marker};
 pub use plot::{Plot, Series, Style, between};
-pub use record::{Record, find_runs};
+pub use points::{Failed, Outcomes, points_of, read_points};
 pub use report::write_report;
 pub use row::{Responses, StepRow, cosines, named};
+pub use stored::{StoredRun, find_runs};
+pub use sweep::{Axes, Claim, Planned, Record, Status, Sweep, is_sweep, read_record, sweep_points};
+pub use table::{Table, four_digits};

@@ -3,25 +3,16 @@
 use std::path::Path;
 
 use plotters::coord::Shift;
+use plotters::element::ComposedElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
 use super::contour::Contours;
+use super::palette::{Marker, PALETTE};
 use super::write_whole;
 use crate::error::{Error, Result};
 
-/// Okabe and Ito's colours, told apart by the colour-blind too; the order puts contrast first.
-pub(super) const PALETTE: [RGBColor; 8] = [
-    RGBColor(0, 114, 178),
-    RGBColor(213, 94, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
-    RGBColor(230, 159, 0),
-    RGBColor(90, 90, 90),
-    RGBColor(160, 120, 40),
-];
 pub(super) const INK: RGBColor = RGBColor(40, 40, 40);
 const FAINT: RGBColor = RGBColor(225, 225, 225);
 const GREY: RGBColor = RGBColor(175, 175, 175);
@@ -42,6 +33,8 @@ const WIDTH: u32 = 720 * FINE - 2 * MARGIN;
 const STROKE: u32 = 16;
 pub(super) const HAIR: u32 = 8;
 const BROAD: u32 = 60;
+/// Half the width of a marker.
+const SIZE: i32 = 3 * FINE as i32;
 
 /// How a series is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,10 +46,14 @@ pub enum Style {
     Dashed,
     /// A thin pale line that stands behind the others, without a legend.
     Pale,
-    /// A dot a point.
+    /// A thin line that stands beside others, without a legend: the reach of a point.
+    Whiskers,
+    /// A marker a point.
     Points,
-    /// A small dot a point, behind what it scatters around.
-    Dots,
+    /// A small pale marker a point.
+    Dust,
+    /// An open marker a point.
+    Open,
     /// A broad grey line that stands behind the others.
     Behind,
     /// An open ring a point, on top of the others.
@@ -82,6 +79,12 @@ pub fn between(low: &[(f64, f64)], high: &[(f64, f64)]) -> Vec<(f64, f64)> {
     pairs.split(|pair| !finite(pair)).filter(|run| run.len() > 1).flat_map(outline).collect()
 }
 
+impl Style {
+    fn is_marked(self) -> bool {
+        matches!(self, Self::Points | Self::Dust | Self::Open | Self::Rings)
+    }
+}
+
 /// Points with a name.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Series {
@@ -93,6 +96,8 @@ pub struct Series {
     pub style: Style,
     /// Number of the colour; series of one colour belong together.
     pub color: usize,
+    /// Shape of the points.
+    pub marker: Marker,
 }
 
 /// One panel with axes.
@@ -231,7 +236,7 @@ pub(super) fn nothing(path: &Path) -> Error {
 
 fn x_range(plots: &[Plot]) -> Option<(f64, f64)> {
     let (from, to) = range(plots.iter().flat_map(|p| p.finite().map(|(x, _)| x)))?;
-    let dots = plots.iter().any(|p| p.series.iter().any(|s| matches!(s.style, Style::Points | Style::Rings)));
+    let dots = plots.iter().any(|p| p.series.iter().any(|s| s.style.is_marked()));
     let pad = match to - from {
         0.0 => 0.5 * from.abs().max(1.0),
         width if dots && plots.iter().all(|p| p.contours.is_none()) => 0.03 * width,
@@ -298,13 +303,16 @@ pub(super) fn panel(body: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below:
         let color = PALETTE[series.color % PALETTE.len()];
         let finite = || series.points.iter().copied().filter(|p| p.0.is_finite() && p.1.is_finite());
         match series.style {
-            Style::Points => {
-                chart.draw_series(finite().map(|p| Circle::new(p, 3 * FINE, color.filled()))).map(drop)
+            Style::Points => chart
+                .draw_series(finite().map(|p| mark(p, series.marker, SIZE, color.to_rgba(), true)))
+                .map(drop),
+            Style::Dust => {
+                let pale = |p| mark(p, series.marker, SIZE / 2, color.mix(0.35), true);
+                chart.draw_series(finite().map(pale)).map(drop)
             }
-            Style::Dots => {
-                let small = |p| Circle::new(p, FINE * 3 / 2, color.mix(0.6).filled());
-                chart.draw_series(finite().map(small)).map(drop)
-            }
+            Style::Open => chart
+                .draw_series(finite().map(|p| mark(p, series.marker, SIZE, color.to_rgba(), false)))
+                .map(drop),
             Style::Rings => [WHITE.filled(), INK.stroke_width(STROKE)].into_iter().try_for_each(|style| {
                 chart.draw_series(finite().map(|p| Circle::new(p, 4 * FINE, style))).map(drop)
             }),
@@ -313,6 +321,9 @@ pub(super) fn panel(body: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below:
                 match series.style {
                     Style::Pale => {
                         chart.draw_series(LineSeries::new(points, color.mix(0.28).stroke_width(HAIR)))
+                    }
+                    Style::Whiskers => {
+                        chart.draw_series(LineSeries::new(points, color.mix(0.7).stroke_width(HAIR)))
                     }
                     Style::Behind => chart.draw_series(LineSeries::new(points, GREY.stroke_width(BROAD))),
                     Style::Area | Style::Band => {
@@ -333,6 +344,22 @@ pub(super) fn panel(body: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below:
         .map_err(draw_error)?;
     }
     Ok(())
+}
+
+/// A point, filled with its colour, or white with a coloured edge.
+fn mark<DB: DrawingBackend, C>(
+    at: C,
+    marker: Marker,
+    size: i32,
+    color: RGBAColor,
+    full: bool,
+) -> ComposedElement<C, DB, Polygon<(i32, i32)>, PathElement<(i32, i32)>> {
+    let mut corners = marker.corners(size);
+    let inside = if full { color } else { WHITE.to_rgba() };
+    let inside = Polygon::new(corners.clone(), inside.filled());
+    corners.extend(corners.first().copied());
+    let edge = color.stroke_width(if full { HAIR } else { STROKE });
+    EmptyElement::at(at) + inside + PathElement::new(corners, edge)
 }
 
 /// Width of a series in the legend: its line, its name, the space after it.
@@ -424,8 +451,9 @@ impl<'a> Head<'a> {
                 let stroke = color.stroke_width(STROKE);
                 let dot = (left + (BAR - 2 * GAP) as i32, middle);
                 match series.style {
-                    Style::Points => area.draw(&Circle::new(dot, 3 * FINE, color.filled())),
-                    Style::Dots => area.draw(&Circle::new(dot, FINE * 3 / 2, color.filled())),
+                    Style::Points => area.draw(&mark(dot, series.marker, SIZE, color.to_rgba(), true)),
+                    Style::Dust => area.draw(&mark(dot, series.marker, SIZE / 2, color.mix(0.35), true)),
+                    Style::Open => area.draw(&mark(dot, series.marker, SIZE, color.to_rgba(), false)),
                     Style::Rings => area.draw(&Circle::new(dot, 4 * FINE, INK.stroke_width(STROKE))),
                     Style::Behind => area.draw(&bar(0, BAR, GREY.stroke_width(BROAD))),
                     Style::Area | Style::Band => {

@@ -1,5 +1,6 @@
 //! The engine that runs scripts.
 
+use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -36,11 +37,19 @@ pub struct Options {
     pub console: Rc<dyn Console>,
     /// Stops the script when set: at the end of the step inside `run.steps`, at once elsewhere.
     pub interrupt: Arc<AtomicBool>,
+    /// Program and words that run the script again in a process of its own, as the points of a sweep may.
+    pub respawn: Option<Vec<OsString>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lib: Vec::new(), args: Vec::new(), console: Rc::new(Silent), interrupt: Arc::default() }
+        Self {
+            lib: Vec::new(),
+            args: Vec::new(),
+            console: Rc::new(Silent),
+            interrupt: Arc::default(),
+            respawn: None,
+        }
     }
 }
 
@@ -65,9 +74,9 @@ impl Host {
     /// # Errors
     /// Arguments that are no `--key value` words.
     pub fn new(options: Options) -> Result<Self> {
-        let Options { lib, args, console, interrupt } = options;
+        let Options { lib, args, console, interrupt, respawn } = options;
         let given = Given::parse(&args)?;
-        let session = Rc::new(Session::new(console, interrupt, lib, given));
+        let session = Rc::new(Session::new(console, interrupt, lib, given, respawn));
         let known = Known::default();
         let mut engine = Engine::new();
         limit(&mut engine);

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,6 +48,10 @@ pub struct Session {
     pub(crate) told_terms: Cell<bool>,
     /// Constants of earlier lines at a prompt.
     pub(crate) constants: RefCell<HashMap<String, Dynamic>>,
+    /// Program and words that run this script again, in another process.
+    pub(crate) respawn: Option<Vec<OsString>>,
+    /// True inside a point of a sweep.
+    pub(crate) in_point: Cell<bool>,
     /// Aggregators that call each other.
     pub(crate) depth: Cell<usize>,
     /// The looking functions, once one was called.
@@ -59,6 +64,7 @@ impl Session {
         interrupt: Arc<AtomicBool>,
         lib: Vec<PathBuf>,
         given: Given,
+        respawn: Option<Vec<OsString>>,
     ) -> Self {
         let sandbox = Sandbox::new(given.paths());
         Self {
@@ -79,6 +85,8 @@ impl Session {
             evaluated: Cell::default(),
             told_terms: Cell::default(),
             constants: RefCell::default(),
+            respawn,
+            in_point: Cell::default(),
             depth: Cell::default(),
             inspect: RefCell::default(),
         }

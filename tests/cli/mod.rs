@@ -10,6 +10,7 @@ mod own_method;
 mod repl;
 mod report;
 mod resume;
+mod sweep;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

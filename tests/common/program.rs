@@ -103,6 +103,12 @@ impl Running {
         assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     }
 
+    /// As a crash: the program has no time to do anything.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub fn wait(mut self) -> Outcome {
         let begun = Instant::now();
         let status = loop {

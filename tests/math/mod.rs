@@ -2,13 +2,14 @@ mod bootstrap;
 mod cagrad;
 mod cone;
 mod eigen;
+mod front;
 mod gram_eigen;
 mod gramian;
 mod matrix;
 mod min_norm;
 mod nash;
 mod simplex;
-mod student;
+mod statistics;
 
 use nalgebra::{DMatrix, DVector};
 use rand::{SeedableRng, seq::SliceRandom};
@@ -16,6 +17,17 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::common::families::Case;
 use raco::math::Matrix;
+use serde_json::Value;
+
+/// What other libraries compute of fronts and of values over seeds; see fronts.py.
+fn golden_fronts() -> Value {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/fronts.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn floats(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+}
 
 /// The points of the simplex whose coordinates are multiples of 1/n, for two or three rows.
 fn grid(m: usize, n: usize) -> Vec<Vec<f64>> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use raco::run::{Record, write_events};
+use raco::run::{StoredRun, write_events};
 use serde_json::Value;
 
 use super::report::run_folder;
@@ -96,7 +96,7 @@ fn an_event_file_holds_every_number_of_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("run");
     run_folder(&dir, "cagrad_clip", 3, 200);
-    let run = Record::read("sweep/run", &dir);
+    let run = StoredRun::read("sweep/run", &dir);
     let path = write_events(&run, &folder.path().join("tb")).unwrap();
     assert_eq!(path, folder.path().join("tb/sweep/run/events.out.tfevents.1700000000.raco"));
     let events: Vec<_> = records(&fs::read(&path).unwrap()).iter().map(|data| fields(data)).collect();

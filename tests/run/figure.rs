@@ -65,8 +65,13 @@ fn a_run_is_drawn_with_its_objectives() {
 fn plots_take_points_that_are_not_finite() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("front.svg");
-    let series =
-        |points: Vec<(f64, f64)>, style, color| Series { label: format!("s{color}"), points, style, color };
+    let series = |points: Vec<(f64, f64)>, style, color| Series {
+        label: format!("s{color}"),
+        points,
+        style,
+        color,
+        ..Series::default()
+    };
     let plot = Plot {
         title: "front".into(),
         x_label: "brevity".into(),
@@ -78,7 +83,7 @@ fn plots_take_points_that_are_not_finite() {
     };
     plot.save(&path).unwrap();
     let svg = fs::read_to_string(&path).unwrap();
-    assert_eq!(svg.matches("<circle").count(), 3 + 1, "three points and the legend");
+    assert_eq!(svg.matches("<polygon").count(), 3 + 1, "three points and the legend");
     assert!(!svg.contains("NaN") && !svg.contains("inf"));
     if let Ok(dir) = std::env::var("RACO_KEEP_FIGURES") {
         fs::copy(&path, format!("{dir}/front.svg")).unwrap();
@@ -156,6 +161,7 @@ fn a_label_stands_once_in_the_legend_of_all_panels() {
         points: vec![(0.0, 1.0), (1.0, 0.5), (2.0, 2.0)],
         style,
         color: 1,
+        ..Series::default()
     };
     let plot = Plot {
         title: "panel".into(),

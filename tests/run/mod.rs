@@ -2,11 +2,13 @@ mod checkpoint;
 mod events;
 mod figure;
 mod folder;
+mod fronts;
 mod listing;
 mod log;
 mod meter;
 mod report;
 mod row;
+mod sweep;
 
 use serde_json::{Map, Value};
 

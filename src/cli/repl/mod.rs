@@ -28,7 +28,7 @@ const SLOW: Duration = Duration::from_millis(100);
 /// Runs the prompt and returns the exit code.
 pub(super) fn run(lib: Vec<PathBuf>, file: Option<PathBuf>, args: Vec<String>) -> i32 {
     work::run(move |interrupt| {
-        let live = Live::new(script::host(lib, args, interrupt.clone())?);
+        let live = Live::new(script::host(lib, args, interrupt.clone(), None)?);
         Repl { live: Rc::new(RefCell::new(live)), interrupt }.run(file).map(|()| 0)
     })
 }

@@ -7,9 +7,12 @@ use super::super::heat::Heat;
 use super::super::plot::Plot;
 use super::page::{Block, Figure, Table};
 use crate::error::Result;
+use crate::math::t_interval;
 
 /// Size of a picture: about as wide as a phone, so that its letters are read there too; a wide page enlarges it.
 const SIZE: (u32, u32) = (390, 225);
+
+const LEVEL: f64 = 0.95;
 
 /// The words of a figure; `id` stands once in the page.
 pub(super) struct Words<'a> {
@@ -110,4 +113,22 @@ pub(super) fn value(x: f64) -> Value {
 /// A count or a step, without a point.
 pub(super) fn whole(x: f64) -> Value {
     if x.is_finite() { json!(x as i64) } else { Value::Null }
+}
+
+/// A mean with its 95 % t interval, whose ends are not numbers where there are fewer than two values.
+pub(super) struct Mean {
+    pub count: usize,
+    pub mean: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Mean {
+    /// Of the values that are finite.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.into_iter().filter(|x| x.is_finite()).collect();
+        let (low, high) = t_interval(&values, LEVEL).map_or((f64::NAN, f64::NAN), |i| (i.low, i.high));
+        // 0/0 of none is no number, as it should be
+        Self { count: values.len(), mean: values.iter().sum::<f64>() / values.len() as f64, low, high }
+    }
 }

@@ -2,14 +2,16 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::Record;
+use super::super::StoredRun;
 use super::super::figure::{MANY, smooth};
+use super::super::palette::method_color;
 use super::super::plot::{Plot, Series, Style, between};
-use super::chart::{Words, number, plotted, step, value, whole};
+use super::super::points::variant;
+use super::super::{FrontOptions, points_of};
+use super::chart::{Mean, Words, number, plotted, step, value, whole};
 use super::one::texts;
 use super::page::{Answer, Block, Part, Section, Table};
 use crate::error::Result;
-use crate::math::mean_interval;
 
 /// Settings of the weights whose curves are drawn.
 const SETTINGS: usize = 3;
@@ -17,57 +19,122 @@ const SETTINGS: usize = 3;
 const LINES: usize = 8;
 /// Prompts whose responses are shown.
 const PROMPTS: usize = 4;
-const LEVEL: f64 = 0.95;
-/// Arguments that tell no variant of a method apart.
-const COMMON: [&str; 6] = ["method", "aggregator", "weights", "seed", "out", "resume"];
-
 /// Runs of one method and its options under one setting of the weights: they differ by seed.
 struct Group<'a> {
     label: String,
+    method: String,
     weights: String,
-    runs: Vec<&'a Record>,
+    runs: Vec<&'a StoredRun>,
 }
 
-pub(super) fn part(runs: &[Record]) -> Result<Part> {
-    let groups = groups(runs);
+pub(super) fn part(runs: &[StoredRun]) -> Result<Part> {
+    let configs: Vec<Map<String, Value>> = runs.iter().map(config).collect();
+    let groups = groups(runs, &configs);
     let mut sections = vec![table(runs)];
+    sections.extend(fronts(runs, &configs)?);
     sections.extend(curves(&groups)?);
     sections.extend(answers(&groups));
     Ok(Part { id: "all".into(), title: format!("All {} runs", runs.len()), sections })
 }
 
-/// What a run was started with, a sweep's configuration where there is one.
-fn config(run: &Record) -> &Map<String, Value> {
-    run.point.get("config").and_then(Value::as_object).unwrap_or(&run.args)
+/// What a run was started with, as a sweep would have it: its configuration, or the arguments with the method under
+/// `method`.
+fn config(run: &StoredRun) -> Map<String, Value> {
+    if let Some(config) = run.point.get("config").and_then(Value::as_object) {
+        return config.clone();
+    }
+    let mut config = run.args.clone();
+    config.remove("aggregator");
+    config.extend(run.method().map(|method| ("method".to_owned(), json!(method))));
+    config
 }
 
-/// The method with those of its options that vary among the runs: `cagrad_clip c=0.4`.
-pub(super) fn label(run: &Record, runs: &[Record]) -> String {
-    let varies = |key: &str| runs.iter().any(|other| config(other).get(key) != config(run).get(key));
-    let options = config(run).iter().filter(|(key, _)| !COMMON.contains(&key.as_str()) && varies(key));
-    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let options = options.map(|(key, value)| format!(" {key}={}", shown(value)));
-    std::iter::once(run.method().unwrap_or("no method").to_owned()).chain(options).collect()
-}
-
-fn weights(run: &Record) -> String {
+fn weights(run: &StoredRun) -> String {
     run.weights_text().unwrap_or_default()
 }
 
-fn groups(runs: &[Record]) -> Vec<Group<'_>> {
+fn groups<'a>(runs: &'a [StoredRun], configs: &[Map<String, Value>]) -> Vec<Group<'a>> {
+    let all: Vec<&Map<String, Value>> = configs.iter().collect();
     let mut groups: Vec<Group<'_>> = Vec::new();
-    for run in runs {
-        let (label, weights) = (label(run, runs), weights(run));
+    for (run, config) in runs.iter().zip(configs) {
+        let (label, weights) = (variant(config, &all), weights(run));
         match groups.iter_mut().find(|group| group.label == label && group.weights == weights) {
             Some(group) => group.runs.push(run),
-            None => groups.push(Group { label, weights, runs: vec![run] }),
+            None => {
+                let method = run.method().unwrap_or_default().to_owned();
+                groups.push(Group { label, method, weights, runs: vec![run] });
+            }
         }
     }
     groups
 }
 
-fn table(runs: &[Record]) -> Section {
-    let union = |of: fn(&Record) -> Vec<String>| {
+/// Scores against each other, where runs have them: the fronts of the methods with what the seeds leave in doubt.
+fn fronts(runs: &[StoredRun], configs: &[Map<String, Value>]) -> Result<Option<Section>> {
+    if runs.iter().all(|run| run.scores().is_empty()) {
+        return Ok(None);
+    }
+    let entry = |(run, config): (&StoredRun, &Map<String, Value>)| {
+        let (scores, result) = (run.scores(), run.point.get("result"));
+        // of an evaluation only what was weighed is a score: not the words
+        let weighed = |name: &String| result.is_some() || run.weights().is_some_and(|w| w.contains_key(name));
+        let scores: Map<String, Value> = scores.into_iter().filter(|(name, _)| weighed(name)).collect();
+        let error = run.point.get("error").cloned().unwrap_or(Value::Null);
+        let status = if scores.is_empty() && error.is_null() { "open" } else { "done" };
+        let losses = result.and_then(|result| result.get("losses")).cloned().unwrap_or(Value::Null);
+        json!({
+            "name": run.name, "config": config, "status": status, "error": error,
+            "result": { "scores": scores, "losses": losses },
+        })
+    };
+    let entries: Vec<Value> = runs.iter().zip(configs).map(entry).collect();
+    let mut section = Section::new(
+        "all-fronts",
+        "Fronts",
+        [
+            "Held-out scores against each other, more is better. A small pale point is one run; a marker is the mean over the seeds of a method at \
+          one setting of the weights, open where another mean point of the method is at least as good in all scores; whiskers are 95 % t \
+          intervals over the seeds, drawn from three seeds on. The hypervolume is what a front dominates above the reference point.",
+        ],
+    );
+    let analysed =
+        points_of(&entries).and_then(|outcomes| super::super::fronts(outcomes, &FrontOptions::default()));
+    let fronts = match analysed {
+        Ok(fronts) => fronts,
+        Err(error) => {
+            let what = error.to_string().replace('\n', "; ");
+            return Ok(Some(section.with(Block::note(format!("There are no fronts to draw: {what}.")))));
+        }
+    };
+    let mut head = vec!["variant".to_owned(), "weights".to_owned(), "seed".to_owned()];
+    head.extend(fronts.objectives.iter().cloned());
+    let mut table = Table::new("The scores of each run", &head);
+    for point in fronts.variants.iter().flat_map(|variant| &variant.points) {
+        let scores = fronts.objectives.iter().map(|name| json!(point.scores.get(name)));
+        table.push(
+            [json!(point.variant), json!(point.weights.short()), json!(point.seed)].into_iter().chain(scores),
+        );
+    }
+    for (i, plot) in fronts.panels().into_iter().enumerate() {
+        let title = format!("{} and {}", plot.x_label, plot.y_label);
+        let caption = format!("Reference point of the hypervolume: {}.", fronts.reference.short());
+        section.push(plotted(
+            Words { id: format!("all-front{i}"), title: &title, caption },
+            &plot,
+            table.clone(),
+        )?);
+    }
+    fronts.notes.iter().for_each(|note| section.push(Block::note(note)));
+    for given in fronts.tables() {
+        let mut table = Table::new(&given.title, &given.head);
+        given.rows.into_iter().for_each(|row| table.push(row));
+        section.push(Block::table(table));
+    }
+    Ok(Some(section))
+}
+
+fn table(runs: &[StoredRun]) -> Section {
+    let union = |of: fn(&StoredRun) -> Vec<String>| {
         let mut all: Vec<String> = Vec::new();
         for name in runs.iter().flat_map(of) {
             if !all.contains(&name) {
@@ -112,13 +179,9 @@ fn curves(groups: &[Group<'_>]) -> Result<Option<Section>> {
     };
     let objectives = first.objectives();
     let mut settings: Vec<&str> = Vec::new();
-    let mut labels: Vec<&str> = Vec::new();
     for group in &logged {
         if !settings.contains(&group.weights.as_str()) {
             settings.push(&group.weights);
-        }
-        if !labels.contains(&group.label.as_str()) {
-            labels.push(&group.label);
         }
     }
     let all = settings.len();
@@ -164,19 +227,22 @@ fn curves(groups: &[Group<'_>]) -> Result<Option<Section>> {
                 Table::new(&format!("{title} by step"), &["method", "step", "runs", "mean", "low", "high"]);
             let (mut bands, mut lines) = (Vec::new(), Vec::new());
             for group in &shown {
-                let color = method_color(&group.label, &labels);
+                let color = method_color(&group.method);
+                // another variant of the method, or a method of the same colour
+                let taken = lines.iter().any(|line: &Series| line.color == color);
+                let style = if taken { Style::Dashed } else { Style::Line };
                 let means = over_seeds(&group.runs, &path);
-                for m in &means {
-                    let cells = [whole(m.step), json!(m.runs), value(m.mean), value(m.low), value(m.high)];
+                for (step, m) in &means {
+                    let cells = [whole(*step), json!(m.count), value(m.mean), value(m.low), value(m.high)];
                     table.push(std::iter::once(json!(group.label)).chain(cells));
                 }
                 let at = |pick: fn(&Mean) -> f64| -> Vec<(f64, f64)> {
-                    means.iter().map(|m| (m.step, pick(m))).collect()
+                    means.iter().map(|(step, m)| (*step, pick(m))).collect()
                 };
                 let points = between(&at(|m| m.low), &at(|m| m.high));
                 bands.push(Series { points, style: Style::Band, color, ..Series::default() });
                 let label = group.label.clone();
-                lines.push(Series { label, points: at(|m| m.mean), color, ..Series::default() });
+                lines.push(Series { label, points: at(|m| m.mean), style, color, ..Series::default() });
             }
             bands.extend(lines);
             let runs: usize = shown.iter().map(|g| g.runs.len()).sum();
@@ -199,40 +265,25 @@ fn curves(groups: &[Group<'_>]) -> Result<Option<Section>> {
     Ok(Some(section))
 }
 
-/// One colour a method, whatever its place in a picture.
-fn method_color(label: &str, labels: &[&str]) -> usize {
-    labels.iter().position(|known| *known == label).unwrap_or(0)
-}
-
-struct Mean {
-    step: f64,
-    runs: usize,
-    mean: f64,
-    low: f64,
-    high: f64,
-}
-
 /// The mean over runs at each step that the longest of them has, over those that have it.
-fn over_seeds(runs: &[&Record], path: &[&str]) -> Vec<Mean> {
-    let curve = |run: &&Record| {
+fn over_seeds(runs: &[&StoredRun], path: &[&str]) -> Vec<(f64, Mean)> {
+    let curve = |run: &&StoredRun| {
         let points: Vec<(f64, f64)> = run.rows.iter().map(|row| (step(row), number(row, path))).collect();
         if points.len() > MANY { smooth(&points, points.len() / 20) } else { points }
     };
     let curves: Vec<Vec<(f64, f64)>> = runs.iter().map(curve).collect();
     let longest = curves.iter().map(Vec::len).max().unwrap_or(0);
     let at = |i: usize| {
-        let points = curves.iter().filter_map(|curve| curve.get(i)).filter(|point| point.1.is_finite());
-        let (steps, values): (Vec<f64>, Vec<f64>) = points.copied().unzip();
-        let (mean, half) = mean_interval(&values, LEVEL)?;
-        let half = half.unwrap_or(f64::NAN);
-        Some(Mean { step: steps[0], runs: values.len(), mean, low: mean - half, high: mean + half })
+        let points: Vec<(f64, f64)> = curves.iter().filter_map(|curve| curve.get(i)).copied().collect();
+        let step = points.first().map_or(f64::NAN, |point| point.0);
+        (step, Mean::of(points.into_iter().map(|point| point.1)))
     };
-    (0..longest).filter_map(at).collect()
+    (0..longest).map(at).collect()
 }
 
 /// Responses of the methods to the same prompts, of the first run of each group.
 fn answers(groups: &[Group<'_>]) -> Option<Section> {
-    let mut runs: Vec<(String, &Record)> = Vec::new();
+    let mut runs: Vec<(String, &StoredRun)> = Vec::new();
     for group in groups {
         let run = group.runs.iter().find(|run| !texts(run, "after", "responses").is_empty());
         let by = [&group.label[..], &group.weights].join(if group.weights.is_empty() { "" } else { " · " });

@@ -1,6 +1,6 @@
 //! The report: one HTML file on one run or many, with its pictures and numbers in it and nothing fetched.
 //!
-//! Folders → [`Record`]s → [`Page`](page::Page), which knows nothing of HTML but its pictures → `page.html`.
+//! Folders → [`StoredRun`]s → [`Page`](page::Page), which knows nothing of HTML but its pictures → `page.html`.
 
 mod chart;
 mod many;
@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::plot::theme;
 use super::record::utc;
-use super::{Record, find_runs, write_whole};
+use super::{StoredRun, find_runs, write_whole};
 use crate::error::{Error, Result};
 use page::{Block, Page, Part, Section, Table};
 
@@ -35,11 +35,11 @@ pub fn write_report(dirs: &[PathBuf], path: &Path) -> Result<Vec<String>> {
     Ok(notes)
 }
 
-fn problems(runs: &[Record]) -> Vec<String> {
+fn problems(runs: &[StoredRun]) -> Vec<String> {
     runs.iter().flat_map(|run| run.problems.iter().map(|what| format!("{}: {what}", run.name))).collect()
 }
 
-fn page(runs: &[Record]) -> Result<Page> {
+fn page(runs: &[StoredRun]) -> Result<Page> {
     let mut parts = Vec::new();
     if let [run] = runs {
         parts.push(Part { title: String::new(), ..one::part(run, "run")? });

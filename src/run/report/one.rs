@@ -4,22 +4,20 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::super::Record;
+use super::super::StoredRun;
 use super::super::figure::by_name;
 use super::super::heat::Heat;
 use super::super::plot::{Plot, Series, Style, between};
-use super::chart::{Words, heated, logged, names, number, plotted, step, value, whole};
+use super::chart::{Mean, Words, heated, logged, names, number, plotted, step, value, whole};
 use super::page::{Answer, Block, Part, Section, Table};
 use crate::data::hub::is_address;
 use crate::data::{Preferences, ReadOptions, Tokenizer};
 use crate::error::{Error, Result};
-use crate::math::mean_interval;
 
 /// Columns of a heat map; more steps share one.
 const COLUMNS: usize = 60;
 /// Prompts whose responses are shown.
 const PROMPTS: usize = 6;
-const LEVEL: f64 = 0.95;
 /// The grey of the palette.
 const GREY: usize = 6;
 /// More than rounding: p above w by this much is clipped.
@@ -29,7 +27,7 @@ const BINDS: f64 = 1e-9;
 const REALISED: &str = include_str!("realised.rhai");
 
 /// All that is shown of one run; `id` begins the names of its figures.
-pub(super) fn part(run: &Record, id: &str) -> Result<Part> {
+pub(super) fn part(run: &StoredRun, id: &str) -> Result<Part> {
     let sections = [
         summary(run, id),
         pairs(run, id),
@@ -48,7 +46,7 @@ pub(super) fn part(run: &Record, id: &str) -> Result<Part> {
     })
 }
 
-fn summary(run: &Record, id: &str) -> Option<Section> {
+fn summary(run: &StoredRun, id: &str) -> Option<Section> {
     let (done, planned) = run.steps();
     let mut facts = Table::new("What was run", &["", "value"]);
     let steps = planned.map_or_else(|| done.to_string(), |planned| format!("{done} of {planned}"));
@@ -79,7 +77,7 @@ fn summary(run: &Record, id: &str) -> Option<Section> {
 }
 
 /// Labels of the pairs, read again from the file that the arguments name.
-fn pairs(run: &Record, id: &str) -> Option<Section> {
+fn pairs(run: &StoredRun, id: &str) -> Option<Section> {
     let path = run.argument("pairs").and_then(Value::as_str)?;
     let mut section = Section::new(
         &format!("{id}-pairs"),
@@ -141,7 +139,7 @@ fn pairs(run: &Record, id: &str) -> Option<Section> {
     Some(section)
 }
 
-fn read_again(run: &Record, path: &str) -> Result<Preferences> {
+fn read_again(run: &StoredRun, path: &str) -> Result<Preferences> {
     let model = run.argument("model").and_then(Value::as_str).unwrap_or_default();
     if is_address(path) || is_address(model) {
         return Err(Error::new("it is on the hub, and a report fetches nothing"));
@@ -166,7 +164,7 @@ struct Lines<'a> {
 }
 
 /// Losses, margins, accuracies, chosen and rejected log-probs.
-fn learning(run: &Record, id: &str) -> Result<Option<Section>> {
+fn learning(run: &StoredRun, id: &str) -> Result<Option<Section>> {
     if run.rows.is_empty() {
         return Ok(None);
     }
@@ -258,7 +256,7 @@ fn over_steps(y_label: &str, series: Vec<Series>, y_range: Option<(f64, f64)>, m
 }
 
 /// How the gradients of two objectives stand to each other.
-fn cosines(run: &Record, id: &str) -> Result<Option<Section>> {
+fn cosines(run: &StoredRun, id: &str) -> Result<Option<Section>> {
     let pairs = run.objectives();
     let duos: Vec<(&String, &String)> =
         pairs.iter().enumerate().flat_map(|(i, a)| pairs[i + 1..].iter().map(move |b| (a, b))).collect();
@@ -281,8 +279,8 @@ fn cosines(run: &Record, id: &str) -> Result<Option<Section>> {
         let points: Vec<(f64, f64)> =
             run.rows.iter().map(|row| (step(row), number(row, &["cosines", a, b]))).collect();
         let rolling = rolling(&points, window);
-        let at = |pick: fn(&Rolling) -> f64| -> Vec<(f64, f64)> {
-            rolling.iter().map(|r| (r.step, pick(r))).collect()
+        let at = |pick: fn(&Mean) -> f64| -> Vec<(f64, f64)> {
+            points.iter().zip(&rolling).map(|(point, r)| (point.0, pick(r))).collect()
         };
         let color = pairs.len() + i;
         let label = format!("{a} · {b}");
@@ -293,7 +291,7 @@ fn cosines(run: &Record, id: &str) -> Result<Option<Section>> {
                 color,
                 ..Series::default()
             },
-            Series { points: points.clone(), style: Style::Dots, color, ..Series::default() },
+            Series { points: points.clone(), style: Style::Dust, color, ..Series::default() },
             Series { label: label.clone(), points: at(|r| r.mean), color, ..Series::default() },
         ];
         let mut table =
@@ -314,28 +312,18 @@ fn cosines(run: &Record, id: &str) -> Result<Option<Section>> {
     Ok(Some(section))
 }
 
-struct Rolling {
-    step: f64,
-    mean: f64,
-    low: f64,
-    high: f64,
-}
-
 /// Means over the `window` points around each, with t intervals.
-fn rolling(points: &[(f64, f64)], window: usize) -> Vec<Rolling> {
+fn rolling(points: &[(f64, f64)], window: usize) -> Vec<Mean> {
     let around = |i: usize| {
         let from = i.saturating_sub(window / 2).min(points.len().saturating_sub(window));
-        let near = &points[from..(from + window).min(points.len())];
-        let values: Vec<f64> = near.iter().map(|p| p.1).filter(|y| y.is_finite()).collect();
-        let (mean, half) = mean_interval(&values, LEVEL).unwrap_or((f64::NAN, None));
-        let half = half.unwrap_or(f64::NAN);
-        Rolling { step: points[i].0, mean, low: (mean - half).max(-1.0), high: (mean + half).min(1.0) }
+        let mean = Mean::of(points[from..(from + window).min(points.len())].iter().map(|p| p.1));
+        Mean { low: mean.low.clamp(-1.0, 1.0), high: mean.high.clamp(-1.0, 1.0), ..mean }
     };
     (0..points.len()).map(around).collect()
 }
 
 /// Which layers carry the conflict, and when.
-fn layers(run: &Record, id: &str) -> Result<Option<Section>> {
+fn layers(run: &StoredRun, id: &str) -> Result<Option<Section>> {
     let Some(first) = run.rows.iter().find_map(|row| row.get("layers")?.as_object()) else { return Ok(None) };
     let blocks: Vec<String> = first.keys().cloned().collect();
     let (bins, each) = binned(run.rows.len());
@@ -378,12 +366,7 @@ fn layers(run: &Record, id: &str) -> Result<Option<Section>> {
         };
         let values = blocks.iter().map(|block| {
             let column = |range: &std::ops::Range<usize>| {
-                let values: Vec<f64> = run.rows[range.clone()]
-                    .iter()
-                    .map(|row| at(row, block))
-                    .filter(|x| x.is_finite())
-                    .collect();
-                mean_interval(&values, LEVEL).map_or(f64::NAN, |(mean, _)| mean)
+                Mean::of(run.rows[range.clone()].iter().map(|row| at(row, block))).mean
             };
             bins.iter().map(column).collect()
         });
@@ -417,7 +400,7 @@ fn binned(rows: usize) -> (Vec<std::ops::Range<usize>>, usize) {
 }
 
 /// Dual weights before and after the clip, and what the user asked for.
-fn weights(run: &Record, id: &str) -> Result<Option<Section>> {
+fn weights(run: &StoredRun, id: &str) -> Result<Option<Section>> {
     let objectives = run.objectives();
     let kinds = [
         ("p", "Dual weights p", "What the method would weigh the objectives by, on its own."),
@@ -479,7 +462,7 @@ fn weights(run: &Record, id: &str) -> Result<Option<Section>> {
         if clips && key != "alpha" && key != "w" && !binding.is_empty() {
             let points = binding.iter().map(|&step| (step, 1.04 * highest)).collect();
             let label = "the clip binds".to_owned();
-            series.push(Series { label, points, style: Style::Dots, color: GREY, ..Series::default() });
+            series.push(Series { label, points, style: Style::Dust, color: GREY, ..Series::default() });
         }
         let table = logged(&format!("{title} by step"), &run.rows, &[key]);
         let words = Words { id: format!("{id}-{key}"), title, caption: caption.to_owned() };
@@ -494,7 +477,7 @@ fn binds(row: &Map<String, Value>, objectives: &[String]) -> bool {
 }
 
 /// What the first order says of each loss, and what came of it where the log tells.
-fn changes(run: &Record, id: &str) -> Result<Option<Section>> {
+fn changes(run: &StoredRun, id: &str) -> Result<Option<Section>> {
     let objectives = run.objectives();
     let logged_keys = |key: &str| !names(&run.rows, key).is_empty();
     let (has_predicted, has_realised) = (logged_keys("predicted"), logged_keys("realised"));
@@ -571,7 +554,7 @@ fn changes(run: &Record, id: &str) -> Result<Option<Section>> {
 }
 
 /// The evaluation's texts of one side.
-pub(super) fn texts(run: &Record, side: &str, key: &str) -> Vec<String> {
+pub(super) fn texts(run: &StoredRun, side: &str, key: &str) -> Vec<String> {
     let list = run.evaluation.get(side).and_then(|side| side.get(key)).and_then(Value::as_array);
     list.into_iter().flatten().map(spoken).collect()
 }
@@ -589,7 +572,7 @@ fn spoken(value: &Value) -> String {
     }
 }
 
-fn answers(run: &Record, id: &str) -> Option<Section> {
+fn answers(run: &StoredRun, id: &str) -> Option<Section> {
     let (prompts, after) = (texts(run, "after", "prompts"), texts(run, "after", "responses"));
     let before = texts(run, "before", "responses");
     if prompts.is_empty() || after.is_empty() {
@@ -616,7 +599,7 @@ fn answers(run: &Record, id: &str) -> Option<Section> {
 }
 
 /// Where the numbers come from, and what they took.
-fn provenance(run: &Record, id: &str) -> Option<Section> {
+fn provenance(run: &StoredRun, id: &str) -> Option<Section> {
     let mut section = Section::new(
         &format!("{id}-provenance"),
         "Provenance",

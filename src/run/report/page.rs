@@ -75,7 +75,7 @@ pub(super) struct Figure {
     pub table: Table,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(super) struct Table {
     pub caption: String,
     pub head: Vec<String>,

@@ -3,6 +3,7 @@
 mod arguments;
 mod data;
 mod files;
+mod fronts;
 mod gradients;
 mod look;
 mod loss;
@@ -16,6 +17,7 @@ mod report;
 mod run;
 mod snapshot;
 mod state;
+mod sweep;
 mod text;
 mod view;
 
@@ -44,6 +46,8 @@ pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     run::register(engine, session);
     report::register(engine, session);
     snapshot::register(engine);
+    sweep::register(engine, session);
     view::register(engine, session);
+    fronts::register(engine, session);
     look::register(engine, session);
 }

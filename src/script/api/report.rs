@@ -135,7 +135,7 @@ fn panel(options: Map, labels: &mut Vec<String>) -> Result<Plot> {
                     labels.len() - 1
                 }
             };
-            plot.series.push(Series { label: label.to_string(), points, style, color });
+            plot.series.push(Series { label: label.to_string(), points, style, color, ..Series::default() });
         }
     }
     options.finish()?;

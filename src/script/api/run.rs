@@ -141,6 +141,9 @@ impl Drop for Inner {
 
 impl Inner {
     fn resume_command(&self) -> String {
+        if self.session.in_point.get() {
+            return "the command that started the sweep".to_owned();
+        }
         let script = self.session.script.borrow().display().to_string();
         let lib: String = self.session.lib.iter().map(|dir| format!(" --lib {}", dir.display())).collect();
         format!("raco script {script}{lib} --resume {}", self.run.borrow().dir().display())

@@ -6,6 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use rhai::{Array, Dynamic, Engine, Map};
 
 use crate::error::{Error, Result};
+use crate::run::four_digits;
 
 use super::super::session::Session;
 use super::super::value::{Answer, count, number, show};
@@ -73,8 +74,7 @@ pub(super) fn table(session: &Session, head: &[Dynamic], rows: &[Dynamic]) -> Re
 /// Floats with four digits, all else as it prints.
 pub(super) fn cell(value: &Dynamic) -> String {
     match value.as_float() {
-        Ok(x) if x != 0.0 && (x.abs() < 1e-3 || x.abs() >= 1e6) => format!("{x:.3e}"),
-        Ok(x) => format!("{x:.4}"),
+        Ok(x) => four_digits(x),
         Err(_) if value.is_unit() => String::new(),
         Err(_) => show(value),
     }

@@ -7,12 +7,13 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width, presets,
 };
 use rhai::{Array, Dynamic, Engine, ImmutableString, Map};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::run::write_whole;
+use crate::run::{Table as Plain, write_whole};
 
 use super::super::session::Session;
-use super::super::value::{Answer, Opts, number, show, to_json, type_of, unknown};
+use super::super::value::{Answer, Opts, from_json, number, show, to_json, type_of, unknown};
 use super::report;
 use super::text::{PAPER, cell};
 
@@ -31,9 +32,12 @@ struct Inner {
     title: String,
     tables: Vec<Sheet>,
     notes: Vec<String>,
-    plot: Option<Map>,
+    picture: Option<Picture>,
     values: Map,
 }
+
+/// What draws the picture.
+pub(super) type Picture = Box<dyn Fn(&Path) -> Result<()>>;
 
 struct Sheet {
     title: String,
@@ -117,6 +121,18 @@ impl Sheet {
         });
         let title = (!self.title.is_empty()).then(|| self.title.clone());
         title.into_iter().chain(parts).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The cells for a table of another language.
+    fn plain(&self) -> Plain {
+        let cell = |value: &Dynamic| match (value.as_int(), value.as_float()) {
+            (Ok(n), _) => n.into(),
+            (_, Ok(x)) if x.is_finite() => x.into(),
+            _ if value.is_unit() => Value::Null,
+            _ => show(value).into(),
+        };
+        let rows = self.rows.iter().map(|row| row.iter().map(cell).collect()).collect();
+        Plain { title: self.title.clone(), head: self.head.clone(), rows }
     }
 
     fn shown(&self, terminal: bool) -> Vec<Vec<Shown>> {
@@ -244,7 +260,41 @@ impl View {
             }
         };
         let tables = tables.into_iter().map(sheet).collect::<Result<_>>()?;
-        Ok(Self(Rc::new(Inner { session: session.clone(), title, tables, notes, plot, values })))
+        let draw = |plot: Map| -> Picture { Box::new(move |path| report::plot(plot.clone(), path)) };
+        Ok(Self(Rc::new(Inner {
+            session: session.clone(),
+            title,
+            tables,
+            notes,
+            picture: plot.map(draw),
+            values,
+        })))
+    }
+
+    /// A view of what Rust computed.
+    pub fn of(
+        session: &Rc<Session>,
+        tables: Vec<Plain>,
+        notes: Vec<String>,
+        picture: Picture,
+        values: Map,
+    ) -> Result<Self> {
+        let sheet = |table: Plain| -> Result<Sheet> {
+            let row = |row: &Vec<Value>| row.iter().map(from_json).collect::<Result<Array>>();
+            let rows = table.rows.iter().map(row).collect::<Result<Vec<Array>>>()?;
+            Ok(Sheet { title: table.title, head: table.head, rows, signed: vec![], bars: vec![] })
+        };
+        let tables = tables.into_iter().map(sheet).collect::<Result<_>>()?;
+        let (session, picture) = (session.clone(), Some(picture));
+        Ok(Self(Rc::new(Inner { session, title: String::new(), tables, notes, picture, values })))
+    }
+
+    /// Tables and notes in another language of documents.
+    fn document(&self, table: fn(&Plain) -> String, note: fn(&str) -> String) -> String {
+        let tables = self.0.tables.iter().map(|sheet| table(&sheet.plain()));
+        let title = (!self.0.title.is_empty()).then(|| note(&self.0.title));
+        let notes = self.0.notes.iter().map(|text| note(text));
+        title.into_iter().chain(tables).chain(notes).collect::<Vec<_>>().join("\n")
     }
 
     fn text(&self, width: Option<usize>, colour: bool) -> String {
@@ -295,8 +345,8 @@ impl View {
     fn save(&self, path: &Path) -> Result<()> {
         self.0.session.sandbox.borrow().check(path)?;
         match path.extension().and_then(|e| e.to_str()) {
-            Some("svg") => match &self.0.plot {
-                Some(plot) => report::plot(plot.clone(), path),
+            Some("svg") => match &self.0.picture {
+                Some(picture) => picture(path),
                 None => {
                     Err(Error::new("this view has no picture").help("save it as `.csv`, `.json` or `.txt`"))
                 }
@@ -307,9 +357,15 @@ impl View {
                 write_whole(path, format!("{json:#}\n").as_bytes())
             }
             Some("txt") => write_whole(path, format!("{}\n", self.text(None, false)).as_bytes()),
+            Some("md") => {
+                write_whole(path, self.document(Plain::markdown, |note| format!("{note}\n")).as_bytes())
+            }
+            Some("tex") => {
+                write_whole(path, self.document(Plain::latex, |note| format!("% {note}\n")).as_bytes())
+            }
             _ => Err(Error::new("a view is saved as a picture, a table, numbers or text")
                 .in_file(path)
-                .help("end the name in `.svg`, `.csv`, `.json` or `.txt`")),
+                .help("end the name in `.svg`, `.csv`, `.json`, `.txt`, `.md` or `.tex`")),
         }
     }
 }

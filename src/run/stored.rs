@@ -17,7 +17,7 @@ const DEPTH: usize = 6;
 
 /// What a run left in its folder.
 #[derive(Debug, Clone, Default)]
-pub struct Record {
+pub struct StoredRun {
     /// The folder's name, with those above it as far as it was looked for.
     pub name: String,
     /// The folder.
@@ -36,7 +36,7 @@ pub struct Record {
     pub problems: Vec<String>,
 }
 
-impl Record {
+impl StoredRun {
     /// Reads a folder; what is broken is told in `problems`.
     pub fn read(name: impl Into<String>, dir: &Path) -> Self {
         let mut record = Self { name: name.into(), dir: dir.to_owned(), ..Self::default() };
@@ -170,7 +170,7 @@ impl Record {
 ///
 /// # Errors
 /// A folder that is not there or that cannot be listed, one without any run.
-pub fn find_runs(dirs: &[PathBuf]) -> Result<Vec<Record>> {
+pub fn find_runs(dirs: &[PathBuf]) -> Result<Vec<StoredRun>> {
     let mut found = Vec::new();
     for dir in dirs {
         if !dir.is_dir() {
@@ -198,7 +198,7 @@ pub fn find_runs(dirs: &[PathBuf]) -> Result<Vec<Record>> {
         seen.push(place);
         new
     });
-    Ok(found.into_iter().map(|(name, run)| Record::read(name, &run)).collect())
+    Ok(found.into_iter().map(|(name, run)| StoredRun::read(name, &run)).collect())
 }
 
 fn folder_name(dir: &Path) -> String {
