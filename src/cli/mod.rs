@@ -5,6 +5,8 @@ mod doc;
 mod new;
 mod render;
 mod repl;
+mod report;
+mod runs;
 mod script;
 mod terminal;
 mod work;
@@ -53,6 +55,10 @@ enum Command {
     New(new::New),
     /// Print what a function, an aggregator, a loss, a problem or a task is; without a name, all that there is.
     Doc(doc::Doc),
+    /// Write one HTML file on runs: pictures, numbers, responses, provenance.
+    Report(report::Report),
+    /// List the runs in a folder, or write their logs for TensorBoard.
+    Runs(runs::Runs),
 }
 
 /// Runs the program with these arguments and returns the exit code.
@@ -64,6 +70,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
             Command::Check(check) => check::run(check),
             Command::New(new) => new::run(&new),
             Command::Doc(doc) => doc::run(&doc),
+            Command::Report(report) => report::run(report),
+            Command::Runs(runs) => runs::run(runs),
         },
         Err(error) => {
             // the terminal may be gone; there is nobody left to tell

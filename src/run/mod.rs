@@ -12,6 +12,7 @@
 mod axis;
 mod checkpoint;
 mod contour;
+mod events;
 mod facts;
 mod figure;
 mod files;
@@ -19,17 +20,22 @@ mod folder;
 mod fronts;
 mod fronts_view;
 mod grid;
+mod heat;
+mod listing;
 mod log;
 mod meter;
 mod palette;
 mod plot;
 mod points;
+mod report;
 mod row;
+mod stored;
 mod sweep;
 mod table;
 
 pub use checkpoint::Stateful;
 pub use contour::Contours;
+pub use events::write_events;
 pub use figure::run_figure;
 pub use files::write_whole;
 pub use folder::{Run, RunOptions, Source};
@@ -38,11 +44,14 @@ pub use fronts::{
     MeanPoint, Named, Place, Point, Variant, fronts,
 };
 pub use grid::Grid;
+pub use listing::{Listing, Query, list_runs};
 pub use log::{Log, flatten, read_log};
 pub use meter::{Memory, Meter, memory};
 pub use palette::{Marker, method_color, method_marker};
-pub use plot::{Plot, Series, Style};
+pub use plot::{Plot, Series, Style, between};
 pub use points::{Failed, Outcomes, points_of, read_points};
+pub use report::write_report;
 pub use row::{Responses, StepRow, cosines, named};
+pub use stored::{StoredRun, find_runs};
 pub use sweep::{Axes, Claim, Planned, Record, Status, Sweep, is_sweep, read_record, sweep_points};
 pub use table::{Table, four_digits};

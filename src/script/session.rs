@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rhai::{AST, Dynamic, Module, Shared};
 
@@ -42,6 +43,9 @@ pub struct Session {
     pub(crate) resume: RefCell<Option<PathBuf>>,
     /// Fingerprints of what the script read, by path.
     pub(crate) inputs: RefCell<serde_json::Map<String, serde_json::Value>>,
+    /// When the script began, and how long it has evaluated since.
+    pub(crate) begun: Instant,
+    pub(crate) evaluated: Cell<Duration>,
     /// The number of backward passes was told.
     pub(crate) told_terms: Cell<bool>,
     /// Constants of earlier lines at a prompt.
@@ -87,6 +91,8 @@ impl Session {
             in_step: Cell::default(),
             resume: RefCell::default(),
             inputs: RefCell::default(),
+            begun: Instant::now(),
+            evaluated: Cell::default(),
             told_terms: Cell::default(),
             constants: RefCell::default(),
             respawn,

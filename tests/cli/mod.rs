@@ -9,6 +9,7 @@ mod hub;
 mod own_method;
 mod pause;
 mod repl;
+mod report;
 mod resume;
 mod sweep;
 

@@ -1,9 +1,12 @@
 mod checkpoint;
+mod events;
 mod figure;
 mod folder;
 mod fronts;
+mod listing;
 mod log;
 mod meter;
+mod report;
 mod row;
 mod sweep;
 

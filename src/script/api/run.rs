@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use candle_core::DType;
 use rhai::{Array, Dynamic, Engine, Map, NativeCallContext};
@@ -32,6 +33,8 @@ struct Inner {
     changes: Vec<Box<dyn Fn() -> u64>>,
     sources: Cell<usize>,
     steps: Cell<usize>,
+    /// From the script's begin to the first step: loading, and what was evaluated before.
+    start: Duration,
 }
 
 /// The batches of a run, from the step it stands at.
@@ -114,6 +117,25 @@ impl Drop for Walk {
             Err(error) => format!("the steps since the last checkpoint could not be saved: {}", error.what()),
         };
         run.session.console().print(&format!("note: {told}"));
+    }
+}
+
+impl Drop for Inner {
+    /// The end of the script: what it took goes beside where it ran. A killed one leaves nothing, and so does an error here,
+    /// which is none of the run's.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let seconds = |duration: Duration| Value::from((duration.as_secs_f64() * 1e3).round() / 1e3);
+        let mut took = serde_json::Map::new();
+        took.insert("start_s".into(), seconds(self.start));
+        took.insert("evaluate_s".into(), seconds(self.session.evaluated.get()));
+        took.insert("whole_s".into(), seconds(self.session.begun.elapsed()));
+        if let Some(memory) = run::memory() {
+            took.insert("peak_mib".into(), Value::from(memory.peak_mib.round()));
+        }
+        let _ = self.run.borrow().close(took);
     }
 }
 
@@ -311,6 +333,7 @@ fn start(session: &Rc<Session>, args: &Map, states: &[Dynamic], options: Map) ->
             free_args: vec!["out".into()],
             inputs: session.inputs.borrow().clone(),
             seed: args.get("seed").and_then(|v| v.as_int().ok()).and_then(|s| s.try_into().ok()),
+            optimizer: optimizers.first().map(|o| o.inner.borrow().name().to_owned()),
             checkpoint_every: options.count("checkpoint_every")?.unwrap_or(defaults.checkpoint_every),
             keep: options.count("keep")?.unwrap_or(defaults.keep),
             ..defaults
@@ -330,6 +353,7 @@ fn start(session: &Rc<Session>, args: &Map, states: &[Dynamic], options: Map) ->
         changes,
         sources: Cell::new(session.sources.borrow().len()),
         steps: Cell::new(0),
+        start: session.begun.elapsed(),
     })))
 }
 
