@@ -15,7 +15,7 @@ use minijinja::value::Serde;
 use serde_json::json;
 
 use super::plot::theme;
-use super::record::utc;
+use super::stored::utc;
 use super::{StoredRun, find_runs, write_whole};
 use crate::error::{Error, Result};
 use page::{Block, Page, Part, Section, Table};

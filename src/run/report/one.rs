@@ -639,7 +639,7 @@ fn provenance(run: &StoredRun, id: &str) -> Option<Section> {
     );
     for session in fact("sessions").as_array().into_iter().flatten() {
         let of = |key: &str| session.get(key).cloned().unwrap_or(Value::Null);
-        let began = of("unix_s").as_u64().map(super::super::record::utc);
+        let began = of("unix_s").as_u64().map(super::super::stored::utc);
         sessions.push([
             of("from_step"),
             json!(began),
