@@ -79,7 +79,7 @@ fn unknown_columns_and_broken_conditions_are_errors() {
     run_folder(folder.path(), "mgda", 0, 3);
     let runs = find_runs(&[folder.path().to_owned()]).unwrap();
     let error = |query: Query| list_runs(&runs, &query).unwrap_err().to_string();
-    assert!(error(query("sead", &[])).contains("no run has a column `sead`\nhelp: did you mean `seed`?"));
+    assert!(error(query("sead", &[])).contains("no run has a column `sead`\nhelp: did you mean `seed`"));
     assert!(error(query("", &["seed"])).contains("`seed` is no condition"));
     assert!(error(query("", &["=3"])).contains("`=3` is no condition"));
     assert!(error(query("", &["metod=x"])).contains("`method`"));

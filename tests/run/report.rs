@@ -69,6 +69,8 @@ fn report(dirs: &[&Path]) -> (String, Vec<String>) {
     let notes = write_report(&dirs, &path).unwrap();
     let html = fs::read_to_string(path).unwrap();
     well_formed(&html);
+    // as it is read
+    let html = html.replace("&#x2f;", "/").replace("&#x27;", "'");
     for part in html.split("http").skip(1) {
         assert!(part.starts_with("://www.w3.org/2000/svg"), "http{}", &part[..part.len().min(60)]);
     }
