@@ -19,6 +19,7 @@ mod folder;
 mod fronts;
 mod fronts_view;
 mod grid;
+mod judge;
 mod log;
 mod meter;
 mod palette;
@@ -38,6 +39,7 @@ pub use fronts::{
     MeanPoint, Named, Place, Point, Variant, fronts,
 };
 pub use grid::Grid;
+pub use judge::{Answer, Judge, Judged, Verdicts};
 pub use log::{Log, flatten, read_log};
 pub use meter::{Memory, Meter, memory};
 pub use palette::{Marker, method_color, method_marker};

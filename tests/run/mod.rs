@@ -2,6 +2,7 @@ mod checkpoint;
 mod figure;
 mod folder;
 mod fronts;
+mod judge;
 mod log;
 mod meter;
 mod row;
