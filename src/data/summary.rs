@@ -1,6 +1,7 @@
 //! What a set of pairs is made of, in numbers.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::{Example, Preferences};
 
@@ -60,7 +61,7 @@ pub struct LabelCounts {
     pub unlabelled: usize,
 }
 
-/// Two objectives on the rows where both prefer a side.
+/// Two objectives on the rows that both label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agreement {
     /// The two objectives.
@@ -69,6 +70,8 @@ pub struct Agreement {
     pub agree: usize,
     /// Rows where they prefer opposed responses.
     pub conflict: usize,
+    /// Rows that both label, one or both of them as a tie.
+    pub ties: usize,
 }
 
 impl Agreement {
@@ -76,6 +79,13 @@ impl Agreement {
     pub fn conflict_rate(&self) -> Option<f64> {
         let both = self.agree + self.conflict;
         (both > 0).then(|| self.conflict as f64 / both as f64)
+    }
+
+    /// Correlation of the two labels where both prefer a side, in [-1, 1]: (agree - conflict)/(agree + conflict), the
+    /// mean product of the signs. Which response stands first as `chosen` is a matter of layout, so that the signs have
+    /// mean 0 over both orders.
+    pub fn correlation(&self) -> Option<f64> {
+        self.conflict_rate().map(|rate| 1.0 - 2.0 * rate)
     }
 }
 
@@ -141,10 +151,13 @@ impl Preferences {
         let agreement = |(a, b): (usize, usize)| {
             let product = |e: &Example| e.labels[a].unwrap_or(0) * e.labels[b].unwrap_or(0);
             let rows = |sign| self.examples.iter().filter(|e| product(e) == sign).count();
+            let labelled = |e: &&Arc<Example>| e.labels[a].is_some() && e.labels[b].is_some();
+            let both = self.examples.iter().filter(labelled).count();
             Agreement {
                 objectives: [self.objectives[a].clone(), self.objectives[b].clone()],
                 agree: rows(1),
                 conflict: rows(-1),
+                ties: both - rows(1) - rows(-1),
             }
         };
         pairs.map(agreement).collect()

@@ -89,10 +89,16 @@ impl Gradients {
     /// # Errors
     /// As [`Gradients::gramian`]; factors of a model without an adapter.
     pub fn gramians(&self, by: By) -> Result<Vec<(String, Matrix)>> {
-        let gramian = |(name, tensors): (String, Vec<usize>)| {
-            Ok((name, self.gramian_over(tensors.iter().map(|&i| range(self.space(), i)))?))
-        };
-        by.groups(self.space())?.into_iter().map(gramian).collect()
+        match by {
+            By::Layer => Ok(self.layer_gramians()?.to_vec()),
+            by => self.compute_gramians(by),
+        }
+    }
+
+    pub(super) fn compute_gramians(&self, by: By) -> Result<Vec<(String, Matrix)>> {
+        let (names, groups): (Vec<_>, Vec<_>) = by.groups(self.space())?.into_iter().unzip();
+        let ranges = groups.iter().map(|tensors| tensors.iter().map(|&i| range(self.space(), i)));
+        Ok(names.into_iter().zip(self.gramians_over(ranges)?).collect())
     }
 
     /// The rows over each block alone, copied, in the order of the parameters.

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
+use super::blocks::By;
 use super::log_probs::LogProbs;
 use super::pairs::{Factors, several};
 use crate::error::{Error, Place, Result};
@@ -28,6 +29,7 @@ pub struct Gradients {
     losses: Arc<Vec<f64>>,
     terms: usize,
     gramian: Arc<OnceLock<Matrix>>,
+    layers: Arc<OnceLock<Vec<(String, Matrix)>>>,
     factors: Option<Arc<Factors>>,
     pairs: Arc<OnceLock<Matrix>>,
 }
@@ -67,6 +69,7 @@ impl Gradients {
             losses: Arc::new(losses),
             terms,
             gramian: Arc::default(),
+            layers: Arc::default(),
             factors: None,
             pairs: Arc::default(),
         })
@@ -144,7 +147,8 @@ impl Gradients {
         Ok(Gradient { space: self.space.clone(), values: self.rows.narrow(0, i, 1)?.squeeze(0)? })
     }
 
-    /// H = J Jᵀ, [m, m]: products in the working precision over short runs, sums in f64.
+    /// H = J Jᵀ, [m, m]: products in the working precision over short runs, sums in f64; the sum of the layers'
+    /// Gramians, so that one reading of the rows gives both.
     ///
     /// # Errors
     /// A device that holds the rows and fails.
@@ -152,8 +156,26 @@ impl Gradients {
         if let Some(h) = self.gramian.get() {
             return Ok(h.clone());
         }
-        let h = self.gramian_over(std::iter::once(0..self.space.size()))?;
+        let mut h = Matrix::zeros(self.len(), self.len());
+        for (_, layer) in self.layer_gramians()? {
+            for i in 0..self.len() {
+                (0..self.len()).for_each(|j| h[(i, j)] += layer[(i, j)]);
+            }
+        }
         Ok(self.gramian.get_or_init(|| h).clone())
+    }
+
+    /// The Gramian over each layer alone and over what lies outside the layers by its kind, in the order of the
+    /// parameters.
+    ///
+    /// # Errors
+    /// As [`Gradients::gramian`].
+    pub fn layer_gramians(&self) -> Result<&[(String, Matrix)]> {
+        if let Some(layers) = self.layers.get() {
+            return Ok(layers);
+        }
+        let layers = self.compute_gramians(By::Layer)?;
+        Ok(self.layers.get_or_init(|| layers))
     }
 
     /// The Gramian of the scalars in `ranges` alone: that of a layer, a module kind or a parameter.
@@ -161,41 +183,48 @@ impl Gradients {
     /// # Errors
     /// As [`Gradients::gramian`].
     pub fn gramian_over(&self, ranges: impl IntoIterator<Item = Range<usize>>) -> Result<Matrix> {
+        let mut parts = self.gramians_over(std::iter::once(ranges))?;
+        parts.pop().ok_or_else(|| Error::internal("no Gramian of one group of ranges"))
+    }
+
+    /// The Gramian of each group of ranges, in one pass over the rows.
+    pub(super) fn gramians_over<R: IntoIterator<Item = Range<usize>>>(
+        &self,
+        groups: impl IntoIterator<Item = R>,
+    ) -> Result<Vec<Matrix>> {
         let (m, width) = (self.len(), self.space.size());
-        let blocks: Vec<Range<usize>> = ranges
-            .into_iter()
-            .flat_map(|r| r.clone().step_by(BLOCK).map(move |a| a..(a + BLOCK).min(r.end)))
-            .collect();
-        /// Two rows by two rows over a short run, so that all of J passes through the cache once.
+        let (mut blocks, mut ends) = (Vec::new(), Vec::new());
+        for ranges in groups {
+            for r in joined(ranges) {
+                blocks.extend(r.clone().step_by(BLOCK).map(|a| a..(a + BLOCK).min(r.end)));
+            }
+            ends.push(blocks.len());
+        }
+        /// The lower triangle over each block: two rows by two rows over a short run, so that all of J passes
+        /// through the cache once.
         fn products<T: Sync>(
             x: &[T],
             (m, width): (usize, usize),
             blocks: &[Range<usize>],
             dots: impl Fn([&[T]; 2], [&[T]; 2]) -> [[f64; 2]; 2] + Sync,
-        ) -> Vec<f64> {
-            let parts: Vec<Vec<f64>> = blocks
-                .par_iter()
-                .map(|block| {
-                    let mut h = vec![0.0; m * m];
-                    for lane in block.clone().step_by(LANE) {
-                        let end = (lane + LANE).min(block.end);
-                        let row = |i: usize| &x[i.min(m - 1) * width..][lane..end];
-                        for i in (0..m).step_by(2) {
-                            for j in (0..=i).step_by(2) {
-                                let tile = dots([row(i), row(i + 1)], [row(j), row(j + 1)]);
-                                for (i, tile) in (i..m).zip(tile) {
-                                    (j..m).zip(tile).for_each(|(j, product)| h[i * m + j] += product);
-                                }
+        ) -> Vec<Vec<f64>> {
+            let product = |block: &Range<usize>| {
+                let mut h = vec![0.0; m * m];
+                for lane in block.clone().step_by(LANE) {
+                    let end = (lane + LANE).min(block.end);
+                    let row = |i: usize| &x[i.min(m - 1) * width..][lane..end];
+                    for i in (0..m).step_by(2) {
+                        for j in (0..=i).step_by(2) {
+                            let tile = dots([row(i), row(i + 1)], [row(j), row(j + 1)]);
+                            for (i, tile) in (i..m).zip(tile) {
+                                (j..m).zip(tile).for_each(|(j, product)| h[i * m + j] += product);
                             }
                         }
                     }
-                    h
-                })
-                .collect();
-            parts.iter().fold(vec![0.0; m * m], |mut sum, part| {
-                sum.iter_mut().zip(part).for_each(|(s, p)| *s += p);
-                sum
-            })
+                }
+                h
+            };
+            blocks.par_iter().map(product).collect()
         }
         let lower = match slice(&self.rows)? {
             Slice::F32(x) => products(&x, (m, width), &blocks, |a, b| {
@@ -209,14 +238,20 @@ impl Gradients {
                 a.map(|a| b.map(|b| a.iter().zip(b).map(|(a, b)| a * b).sum()))
             }),
         };
-        let mut h = Matrix::zeros(m, m);
-        for i in 0..m {
-            for j in 0..=i {
-                h[(i, j)] = lower[i * m + j];
-                h[(j, i)] = lower[i * m + j];
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let gramian = |(start, &end): (usize, &usize)| {
+            let mut h = Matrix::zeros(m, m);
+            for part in &lower[start..end] {
+                for i in 0..m {
+                    (0..=i).for_each(|j| h[(i, j)] += part[i * m + j]);
+                }
             }
-        }
-        Ok(h)
+            for i in 0..m {
+                (0..i).for_each(|j| h[(j, i)] = h[(i, j)]);
+            }
+            h
+        };
+        Ok(starts.zip(&ends).map(gramian).collect())
     }
 
     /// Jᵀ alpha, [P].
@@ -456,6 +491,18 @@ impl Gradient {
 fn mixed_precision() -> Error {
     Error::new("one gradient is of plain numbers, the other of a model")
         .help("combine gradients that came from the same place")
+}
+
+/// Ranges of which one that begins where the last ends goes on in it: small tensors share a block.
+fn joined(ranges: impl IntoIterator<Item = Range<usize>>) -> Vec<Range<usize>> {
+    let mut whole: Vec<Range<usize>> = Vec::new();
+    for range in ranges {
+        match whole.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => whole.push(range),
+        }
+    }
+    whole
 }
 
 /// Dot product of a short f32 run.

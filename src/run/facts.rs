@@ -29,6 +29,8 @@ pub(super) fn describe(dir: &Path, options: &RunOptions) -> Result<()> {
         "modules": options.modules.iter().map(|m| &m.name).collect::<Vec<_>>(),
         "seed": options.seed,
         "inputs": options.inputs,
+        "optimizer": options.optimizer,
+        "device": "cpu, f32",
         "sessions": [session(0)],
     });
     write_json(&dir.join(FACTS), &facts)
@@ -102,6 +104,15 @@ pub(super) fn note_session(dir: &Path, step: usize) -> Result<()> {
     let mut facts = read_json(&dir.join(FACTS))?;
     if let Some(sessions) = facts["sessions"].as_array_mut() {
         sessions.push(session(step));
+    }
+    write_json(&dir.join(FACTS), &facts)
+}
+
+/// Adds what the newest session took to it.
+pub(super) fn close_session(dir: &Path, took: Map<String, Value>) -> Result<()> {
+    let mut facts = read_json(&dir.join(FACTS))?;
+    if let Some(Value::Object(session)) = facts["sessions"].as_array_mut().and_then(|all| all.last_mut()) {
+        session.extend(took);
     }
     write_json(&dir.join(FACTS), &facts)
 }

@@ -9,7 +9,7 @@ use super::plot::{Plot, Series, Style, save_stack};
 use crate::error::{Error, Result};
 
 /// From how many steps on the lines are smoothed.
-const MANY: usize = 50;
+pub(super) const MANY: usize = 50;
 
 /// Draws the log of a run: losses, cosines between gradients, dual weights and row weights, each over the
 /// steps and coloured by objective.
@@ -68,7 +68,7 @@ pub fn run_figure(rows: &[Map<String, Value>], path: &Path) -> Result<()> {
 }
 
 /// The series below one key of the rows; where steps are many, a smooth line over a pale one.
-fn by_name(
+pub(super) fn by_name(
     rows: &[Map<String, Value>],
     key: &str,
     mut color: impl FnMut(&str) -> Option<usize>,
@@ -104,7 +104,7 @@ fn by_name(
 }
 
 /// A mean with weights that fall linearly to 0 at `reach` steps, over the points that are there.
-fn smooth(points: &[(f64, f64)], reach: usize) -> Vec<(f64, f64)> {
+pub(super) fn smooth(points: &[(f64, f64)], reach: usize) -> Vec<(f64, f64)> {
     (0..points.len())
         .map(|i| {
             let near = i.saturating_sub(reach)..(i + reach + 1).min(points.len());

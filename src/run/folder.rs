@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::checkpoint::{Checkpoints, Stateful, publish};
-use super::facts::{compare, describe, keep_module, note_session};
+use super::facts::{close_session, compare, describe, keep_module, note_session};
 use super::files::{create_dir, parent, remove_temporary, sync_dir, sync_tree, temporary_dir};
 use super::{Log, Meter, memory, read_log, run_figure};
 use crate::error::{Error, Result, io_error};
@@ -42,6 +42,8 @@ pub struct RunOptions {
     pub inputs: Map<String, Value>,
     /// The seed, where the script has one.
     pub seed: Option<u64>,
+    /// Name of the optimiser, where there is one.
+    pub optimizer: Option<String>,
     /// Steps between two checkpoints; 0 for none but the last.
     pub checkpoint_every: usize,
     /// Checkpoints kept, at least 1.
@@ -60,6 +62,7 @@ impl RunOptions {
             free_args: Vec::new(),
             inputs: Map::new(),
             seed: None,
+            optimizer: None,
             checkpoint_every: 10,
             keep: 2,
         }
@@ -221,6 +224,14 @@ impl Run {
         let path = self.dir.join(name);
         create_dir(parent(&path))?;
         Ok(path)
+    }
+
+    /// Notes what this session took, such as seconds by phase, beside where and when it ran.
+    ///
+    /// # Errors
+    /// Facts that cannot be read or written.
+    pub fn close(&self, took: Map<String, Value>) -> Result<()> {
+        close_session(&self.dir, took)
     }
 
     /// Keeps the text of a module that was loaded after the start.

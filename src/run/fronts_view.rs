@@ -190,15 +190,19 @@ impl Fronts {
     /// # Errors
     /// A file that cannot be written.
     pub fn save_picture(&self, path: &Path) -> Result<()> {
-        let m = self.objectives.len();
-        let pairs: Vec<(usize, usize)> = (0..m).flat_map(|i| (i + 1..m).map(move |j| (i, j))).collect();
-        let mut plots: Vec<Plot> = pairs.iter().map(|&(i, j)| self.panel(i, j)).collect();
+        let mut plots = self.panels();
         let title = format!("mean scores over seeds, whiskers {} %", self.level * 100.0);
         if let [only] = &mut plots[..] {
             only.title = title;
             return save_stack(&plots, &[400], path);
         }
         Grid { title, plots, columns: 3 }.save(path)
+    }
+
+    /// A panel for each two objectives.
+    pub(super) fn panels(&self) -> Vec<Plot> {
+        let m = self.objectives.len();
+        (0..m).flat_map(|i| (i + 1..m).map(move |j| self.panel(i, j))).collect()
     }
 
     /// Objective i across, j upwards.

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use super::plot::{Area, FINE, Head, LEFT, MARGIN, Plot, TITLE, nothing, panel, save};
+use super::plot::{AXIS, Area, FINE, Head, LEFT, MARGIN, Plot, TITLE, nothing, panel, save};
 use crate::error::Result;
 
-/// Height of a horizontal axis with its name.
-const AXIS: u32 = 42 * FINE;
 const BETWEEN: u32 = 14 * FINE;
 
 /// Panels side by side below one title and one legend, in which a label stands once.

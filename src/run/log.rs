@@ -159,6 +159,17 @@ pub fn flatten(row: &Map<String, Value>) -> Vec<(String, &Value)> {
 /// # Errors
 /// A file that cannot be read, a whole line that is no row.
 pub fn read_log(path: &Path) -> Result<Vec<Map<String, Value>>> {
+    match read_log_part(path)? {
+        (rows, None) => Ok(rows),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// The rows before the first line that is no row, and what is wrong with that one.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(super) fn read_log_part(path: &Path) -> Result<(Vec<Map<String, Value>>, Option<Error>)> {
     let text = fs::read_to_string(path).map_err(|error| io_error(&error, "read the log", path))?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let row = |(i, line): (usize, &str)| match serde_json::from_str(line) {
@@ -170,7 +181,14 @@ pub fn read_log(path: &Path) -> Result<Vec<Map<String, Value>>> {
             Err(Error::new(format!("not JSON: {error}")).at_line(path, i + 1).help("remove the line"))
         }
     };
-    whole.lines().enumerate().map(row).collect()
+    let mut rows = Vec::new();
+    for row in whole.lines().enumerate().map(row) {
+        match row {
+            Ok(row) => rows.push(row),
+            Err(error) => return Ok((rows, Some(error))),
+        }
+    }
+    Ok((rows, None))
 }
 
 fn csv_line<T: AsRef<[u8]>>(fields: impl IntoIterator<Item = T>) -> Result<Vec<u8>> {

@@ -13,23 +13,25 @@ use super::palette::{Marker, PALETTE};
 use super::write_whole;
 use crate::error::{Error, Result};
 
-const INK: RGBColor = RGBColor(40, 40, 40);
+pub(super) const INK: RGBColor = RGBColor(40, 40, 40);
 const FAINT: RGBColor = RGBColor(225, 225, 225);
 const GREY: RGBColor = RGBColor(175, 175, 175);
 const CONTOUR: RGBColor = RGBColor(70, 90, 120);
 /// The drawing library rounds to whole units: drawn this much larger, lines stay smooth.
 pub(super) const FINE: u32 = 10;
 /// In fine units.
-const TEXT: u32 = 12 * FINE;
+pub(super) const TEXT: u32 = 12 * FINE;
 pub(super) const LEFT: u32 = 62 * FINE;
 pub(super) const TITLE: u32 = 26 * FINE;
 pub(super) const LINE: u32 = 17 * FINE;
+/// Height of a horizontal axis with its name.
+pub(super) const AXIS: u32 = 42 * FINE;
 const BAR: u32 = 22 * FINE;
 const GAP: u32 = 6 * FINE;
 pub(super) const MARGIN: u32 = 10 * FINE;
 const WIDTH: u32 = 720 * FINE - 2 * MARGIN;
 const STROKE: u32 = 16;
-const HAIR: u32 = 8;
+pub(super) const HAIR: u32 = 8;
 const BROAD: u32 = 60;
 /// Half the width of a marker.
 const SIZE: i32 = 3 * FINE as i32;
@@ -56,6 +58,25 @@ pub enum Style {
     Behind,
     /// An open ring a point, on top of the others.
     Rings,
+    /// The inside of each closed line.
+    Area,
+    /// The same, pale: an interval around a line.
+    Band,
+}
+
+/// The outline of what lies between two lines of equal length, for [`Style::Area`] and [`Style::Band`]; one outline
+/// each stretch of finite numbers.
+pub fn between(low: &[(f64, f64)], high: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let finite = |(a, b): &(&(f64, f64), &(f64, f64))| a.0.is_finite() && a.1.is_finite() && b.1.is_finite();
+    let pairs: Vec<_> = low.iter().zip(high).collect();
+    let outline = |run: &[(&(f64, f64), &(f64, f64))]| {
+        let there = run.iter().map(|(low, _)| **low);
+        there
+            .chain(run.iter().rev().map(|(_, high)| **high))
+            .chain([(f64::NAN, f64::NAN)])
+            .collect::<Vec<_>>()
+    };
+    pairs.split(|pair| !finite(pair)).filter(|run| run.len() > 1).flat_map(outline).collect()
 }
 
 impl Style {
@@ -109,6 +130,24 @@ impl Plot {
         save_stack(std::slice::from_ref(self), &[300], path)
     }
 
+    /// The panel as an SVG text of this size for a page of any colour: no ground, no title; `None` without a point to
+    /// draw.
+    ///
+    /// # Errors
+    /// A fault of the drawing library.
+    pub(super) fn svg(&self, (width, height): (u32, u32)) -> Result<Option<String>> {
+        let Some(range) = self.x_range() else { return Ok(None) };
+        let (width, height) = (width * FINE, height * FINE);
+        let head = Head::new("", std::slice::from_ref(self), width - 2 * MARGIN);
+        let above = if head.is_empty() { 6 * FINE } else { head.height() };
+        let svg = sheet((width, height + above), None, |root| {
+            let (top, body) = root.margin(0, 0, 4 * FINE, MARGIN).split_vertically(above);
+            head.draw(&top)?;
+            panel(&body, self, range, AXIS)
+        });
+        svg.map(Some)
+    }
+
     fn finite(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
         let points = self.series.iter().flat_map(|s| &s.points).copied();
         let corners = self.contours.iter().flat_map(|c| [(c.x.0, c.y.0), (c.x.1, c.y.1)]);
@@ -127,19 +166,18 @@ impl Plot {
 /// No point to draw; a file that cannot be written.
 pub(super) fn save_stack(plots: &[Plot], heights: &[u32], path: &Path) -> Result<()> {
     let Some((from, to)) = x_range(plots) else { return Err(nothing(path)) };
-    let axis = 42 * FINE;
     let heads: Vec<Head<'_>> =
         plots.iter().map(|p| Head::new(&p.title, std::slice::from_ref(p), WIDTH)).collect();
     let heights: Vec<u32> = heads.iter().zip(heights).map(|(head, h)| h * FINE + head.height()).collect();
-    let size = (WIDTH + 2 * MARGIN, heights.iter().sum::<u32>() + axis + 2 * MARGIN);
+    let size = (WIDTH + 2 * MARGIN, heights.iter().sum::<u32>() + AXIS + 2 * MARGIN);
     save(size, path, |root| {
         let mut rest = root.margin(MARGIN, MARGIN, MARGIN, MARGIN);
         for (i, (plot, (head, height))) in plots.iter().zip(heads.iter().zip(&heights)).enumerate() {
             let last = i + 1 == plots.len();
-            let (area, below) = rest.split_vertically(height + if last { axis } else { 0 });
+            let (area, below) = rest.split_vertically(height + if last { AXIS } else { 0 });
             let (top, body) = area.split_vertically(head.height());
             head.draw(&top)?;
-            panel(&body, plot, (from, to), if last { axis } else { 8 * FINE })?;
+            panel(&body, plot, (from, to), if last { AXIS } else { 8 * FINE })?;
             rest = below;
         }
         Ok(())
@@ -148,18 +186,46 @@ pub(super) fn save_stack(plots: &[Plot], heights: &[u32], path: &Path) -> Result
 
 /// Writes what `draw` leaves on a white sheet of `size`, in fine units.
 pub(super) fn save(size: (u32, u32), path: &Path, draw: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<()> {
+    write_whole(path, sheet(size, Some(WHITE), draw)?.as_bytes())
+}
+
+/// The SVG text of what `draw` leaves on a sheet of `size`, in fine units.
+pub(super) fn sheet(
+    size: (u32, u32),
+    ground: Option<RGBColor>,
+    draw: impl FnOnce(&Area<'_>) -> Result<()>,
+) -> Result<String> {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        root.fill(&WHITE).map_err(draw_error)?;
+        if let Some(ground) = ground {
+            root.fill(&ground).map_err(draw_error)?;
+        }
         draw(&root)?;
         root.present().map_err(draw_error)?;
     }
     let shown = |side: u32| format!("=\"{side}\"");
-    let svg = svg
+    Ok(svg
         .replacen(&format!("width{}", shown(size.0)), &format!("width{}", shown(size.0 / FINE)), 1)
-        .replacen(&format!("height{}", shown(size.1)), &format!("height{}", shown(size.1 / FINE)), 1);
-    write_whole(path, svg.as_bytes())
+        .replacen(&format!("height{}", shown(size.1)), &format!("height{}", shown(size.1 / FINE)), 1))
+}
+
+/// CSS for pictures that stand in a page, which may be dark: ink in the colour of the text, and lighter colours of
+/// the palette where the dark ones would be lost.
+pub(super) fn theme() -> String {
+    let hex = |RGBColor(r, g, b): RGBColor| format!("#{r:02X}{g:02X}{b:02X}");
+    let rule = |color: RGBColor, to: &str| {
+        let from = hex(color);
+        format!("svg [fill=\"{from}\"]{{fill:{to}}}svg [stroke=\"{from}\"]{{stroke:{to}}}")
+    };
+    let dark = [(0, "#4DA3DB"), (1, "#F08437"), (2, "#2FBF95"), (6, "#B0B0B0"), (7, "#C9A35E")];
+    let dark: String = dark.iter().map(|(i, to)| rule(PALETTE[*i], to)).collect();
+    format!(
+        "{}{}{}@media (prefers-color-scheme:dark){{{dark}}}",
+        rule(INK, "currentColor"),
+        rule(FAINT, "var(--line)"),
+        rule(WHITE, "var(--ground)")
+    )
 }
 
 pub(super) fn nothing(path: &Path) -> Error {
@@ -260,6 +326,10 @@ pub(super) fn panel(body: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below:
                         chart.draw_series(LineSeries::new(points, color.mix(0.7).stroke_width(HAIR)))
                     }
                     Style::Behind => chart.draw_series(LineSeries::new(points, GREY.stroke_width(BROAD))),
+                    Style::Area | Style::Band => {
+                        let strength = if series.style == Style::Area { 0.7 } else { 0.22 };
+                        chart.draw_series([Polygon::new(run, color.mix(strength).filled())])
+                    }
                     Style::Dashed => chart.draw_series(DashedLineSeries::new(
                         points,
                         6 * FINE,
@@ -293,15 +363,32 @@ fn mark<DB: DrawingBackend, C>(
 }
 
 /// Width of a series in the legend: its line, its name, the space after it.
-fn legend_width(series: &Series) -> u32 {
-    // a sans-serif letter is a little more than half as wide as high
-    BAR + 3 * GAP + (series.label.chars().count() as f64 * 0.54 * f64::from(TEXT)) as u32
+fn legend_width(label: &str) -> u32 {
+    BAR + 3 * GAP + text_width(label)
+}
+
+/// Width of a text: a sans-serif letter is a little more than half as wide as high.
+pub(super) fn text_width(text: &str) -> u32 {
+    (text.chars().count() as f64 * 0.54 * f64::from(TEXT)) as u32
+}
+
+/// The text as far as it fits into `width`, its middle left out where it is longer: names differ at both ends.
+pub(super) fn fitting(text: &str, width: u32) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    // half a letter of slack: widths are whole numbers
+    let most = (f64::from(width) / (0.54 * f64::from(TEXT)) + 0.5) as usize;
+    if letters.len() <= most || most < 5 {
+        return text.to_owned();
+    }
+    let (head, tail) = (most / 2, most - most / 2 - 1);
+    letters[..head].iter().chain(&['…']).chain(&letters[letters.len() - tail..]).collect()
 }
 
 /// A title and the legend of panels: beside the title where it fits, else on lines of its own below.
 pub(super) struct Head<'a> {
     title: &'a str,
-    legend: Vec<Vec<&'a Series>>,
+    /// Name and series, line by line.
+    legend: Vec<Vec<(String, &'a Series)>>,
 }
 
 impl<'a> Head<'a> {
@@ -309,29 +396,35 @@ impl<'a> Head<'a> {
         let whole = (width - LEFT).max(LEFT);
         let letters = title.chars().count() as u32;
         let mut room = whole.saturating_sub(letters * TEXT * 6 / 10);
-        let mut shown: Vec<&Series> = Vec::new();
+        let mut shown: Vec<(String, &Series)> = Vec::new();
         for series in plots.iter().flat_map(|p| &p.series) {
             let named = !series.label.is_empty() && series.style != Style::Pale;
-            if named && shown.iter().all(|s| s.label != series.label) {
-                shown.push(series);
+            if named && shown.iter().all(|(_, s)| s.label != series.label) {
+                shown.push((fitting(&series.label, whole.saturating_sub(legend_width(""))), series));
             }
         }
         let mut legend = vec![vec![]];
-        if shown.iter().map(|s| legend_width(s)).sum::<u32>() > room {
-            room = 0;
+        if shown.iter().map(|(label, _)| legend_width(label)).sum::<u32>() > room {
+            // without a title the first line is as good as any
+            room = if title.is_empty() { whole } else { 0 };
         }
-        for series in shown {
-            let width = legend_width(series);
+        for (label, series) in shown {
+            let width = legend_width(&label);
             if width > room {
                 legend.push(vec![]);
                 room = whole;
             }
             room = room.saturating_sub(width);
             if let Some(line) = legend.last_mut() {
-                line.push(series);
+                line.push((label, series));
             }
         }
         Self { title, legend }
+    }
+
+    /// True where there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.title.is_empty() && self.legend.iter().all(Vec::is_empty)
     }
 
     pub fn height(&self) -> u32 {
@@ -348,9 +441,9 @@ impl<'a> Head<'a> {
         area.draw_text(self.title, &text(TEXT + 2 * FINE), (LEFT as i32, middle)).map_err(draw_error)?;
         for (i, line) in self.legend.iter().enumerate() {
             let middle = middle + (i as u32 * LINE) as i32;
-            let width: u32 = line.iter().map(|s| legend_width(s)).sum();
+            let width: u32 = line.iter().map(|(label, _)| legend_width(label)).sum();
             let mut left = area.dim_in_pixel().0.saturating_sub(width.saturating_sub(2 * GAP)) as i32;
-            for series in line {
+            for (label, series) in line {
                 let color = PALETTE[series.color % PALETTE.len()];
                 let bar = |a: u32, b: u32, style: ShapeStyle| {
                     PathElement::new([(left + a as i32, middle), (left + b as i32, middle)], style)
@@ -363,15 +456,18 @@ impl<'a> Head<'a> {
                     Style::Open => area.draw(&mark(dot, series.marker, SIZE, color.to_rgba(), false)),
                     Style::Rings => area.draw(&Circle::new(dot, 4 * FINE, INK.stroke_width(STROKE))),
                     Style::Behind => area.draw(&bar(0, BAR, GREY.stroke_width(BROAD))),
+                    Style::Area | Style::Band => {
+                        area.draw(&bar(BAR / 4, BAR, color.mix(0.7).stroke_width(2 * BROAD)))
+                    }
                     Style::Dashed => area
                         .draw(&bar(0, BAR * 2 / 5, stroke))
                         .and_then(|()| area.draw(&bar(BAR * 3 / 5, BAR, stroke))),
                     _ => area.draw(&bar(0, BAR, stroke)),
                 }
                 .map_err(draw_error)?;
-                area.draw_text(&series.label, &text(TEXT), (left + (BAR + GAP) as i32, middle))
+                area.draw_text(label, &text(TEXT), (left + (BAR + GAP) as i32, middle))
                     .map_err(draw_error)?;
-                left += legend_width(series) as i32;
+                left += legend_width(label) as i32;
             }
         }
         Ok(())
@@ -385,6 +481,6 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-fn draw_error(error: impl std::fmt::Display) -> Error {
+pub(super) fn draw_error(error: impl std::fmt::Display) -> Error {
     Error::internal(format!("cannot draw: {error}"))
 }

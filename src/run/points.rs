@@ -95,17 +95,27 @@ fn varying<'a>(config: &'a Map<String, Value>, configs: &[&Map<String, Value>]) 
     keys.filter(varies).map(String::as_str).collect()
 }
 
-fn point(entry: &Value, config: &Map<String, Value>, i: usize, varying: &[&str]) -> Result<Point> {
-    let method =
-        config.get("method").and_then(Value::as_str).ok_or_else(|| missing(entry, i, "config.method"))?;
-    let label = varying.iter().filter_map(|key| {
+/// Label of the variant of `config` among all of them; `no method` where it has none.
+pub(super) fn variant(config: &Map<String, Value>, configs: &[&Map<String, Value>]) -> String {
+    let method = config.get("method").and_then(Value::as_str).unwrap_or("no method");
+    label(method, config, &varying(config, configs))
+}
+
+fn label(method: &str, config: &Map<String, Value>, varying: &[&str]) -> String {
+    let options = varying.iter().filter_map(|key| {
         let value = config.get(*key).filter(|value| !value.is_null())?;
         Some(format!(" {key}={}", shown(value)))
     });
+    std::iter::once(method.to_owned()).chain(options).collect()
+}
+
+fn point(entry: &Value, config: &Map<String, Value>, i: usize, varying: &[&str]) -> Result<Point> {
+    let method =
+        config.get("method").and_then(Value::as_str).ok_or_else(|| missing(entry, i, "config.method"))?;
     let result = entry.get("result").ok_or_else(|| missing(entry, i, "result"))?;
     let numbers = |of: Option<&Value>, what: &str| named(of).ok_or_else(|| missing(entry, i, what));
     Ok(Point {
-        variant: std::iter::once(method.to_owned()).chain(label).collect(),
+        variant: label(method, config, varying),
         method: method.to_owned(),
         weights: numbers(config.get("weights"), "config.weights")?,
         seed: config

@@ -52,13 +52,16 @@ impl StepRow<'_> {
         for (key, value) in self.diagnostics {
             row.insert(key.clone(), by_objective(names, value));
         }
-        let norms: Vec<f64> = (0..names.len()).map(|i| self.gramian[(i, i)].sqrt()).collect();
-        row.insert("norms".into(), named(names, &norms)?);
+        row.insert("norms".into(), norms(names, self.gramian)?);
         if names.len() > 1 {
             row.insert("cosines".into(), cosines(names, self.gramian));
         }
         let gramian = (0..names.len()).map(|i| json!(self.gramian.row(i))).collect();
         row.insert("h".into(), Value::Array(gramian));
+        let layers = layers(self.gradients)?;
+        if !layers.is_empty() {
+            row.insert("layers".into(), Value::Object(layers));
+        }
         row.insert("terms".into(), json!(self.gradients.terms()));
         if let Some(report) = self.report {
             row.insert("lr".into(), json!(report.lr));
@@ -110,6 +113,28 @@ impl Responses<'_> {
         row.insert("accuracies".into(), Value::Object(accuracies));
         Ok(row)
     }
+}
+
+/// Norms and cosines over each layer, by its name; nothing for plain numbers, which have no layers.
+fn layers(gradients: &Gradients) -> Result<Map<String, Value>> {
+    let (names, blocks) = (gradients.names(), gradients.layer_gramians()?);
+    if !blocks.iter().any(|(block, _)| block.starts_with("layer ")) {
+        return Ok(Map::new());
+    }
+    let block = |(block, h): &(String, Matrix)| {
+        let mut map = Map::from_iter([("norms".to_owned(), norms(names, h)?)]);
+        if names.len() > 1 {
+            map.insert("cosines".into(), cosines(names, h));
+        }
+        Ok((block.clone(), Value::Object(map)))
+    };
+    blocks.iter().map(block).collect()
+}
+
+/// ‖gᵢ‖, by name.
+fn norms(names: &[String], gramian: &Matrix) -> Result<Value> {
+    let norms: Vec<f64> = (0..names.len()).map(|i| gramian[(i, i)].sqrt()).collect();
+    named(names, &norms)
 }
 
 /// One number an objective, by name.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rhai::{AST, Dynamic, Module, Shared};
 
@@ -15,6 +16,8 @@ use crate::error::{Error, Result};
 
 use super::args::Given;
 use super::console::Console;
+use super::live::Chunk;
+use super::pause::Pauser;
 use super::sandbox::Sandbox;
 
 /// The state behind a [`Host`](super::Host); functions registered by an embedding program may hold it too.
@@ -40,6 +43,9 @@ pub struct Session {
     pub(crate) resume: RefCell<Option<PathBuf>>,
     /// Fingerprints of what the script read, by path.
     pub(crate) inputs: RefCell<serde_json::Map<String, serde_json::Value>>,
+    /// When the script began, and how long it has evaluated since.
+    pub(crate) begun: Instant,
+    pub(crate) evaluated: Cell<Duration>,
     /// The number of backward passes was told.
     pub(crate) told_terms: Cell<bool>,
     /// Constants of earlier lines at a prompt.
@@ -52,6 +58,14 @@ pub struct Session {
     pub(crate) depth: Cell<usize>,
     /// The looking functions, once one was called.
     pub(crate) inspect: RefCell<Option<Shared<AST>>>,
+    /// Pauses the script, where the debugger is registered.
+    pub(super) pauser: RefCell<Option<Rc<Pauser>>>,
+    /// Where pauses were offered; the debugger may not be registered yet.
+    pub(crate) may_pause: Cell<bool>,
+    /// A source that calls `breakpoint()`, read while nothing could pause.
+    pub(crate) missed_breakpoint: RefCell<Option<String>>,
+    /// The chunk of a prompt that runs, and the name of its document.
+    pub(super) chunk: RefCell<Option<(String, Chunk)>>,
 }
 
 impl Session {
@@ -77,12 +91,18 @@ impl Session {
             in_step: Cell::default(),
             resume: RefCell::default(),
             inputs: RefCell::default(),
+            begun: Instant::now(),
+            evaluated: Cell::default(),
             told_terms: Cell::default(),
             constants: RefCell::default(),
             respawn,
             in_point: Cell::default(),
             depth: Cell::default(),
             inspect: RefCell::default(),
+            pauser: RefCell::default(),
+            may_pause: Cell::default(),
+            missed_breakpoint: RefCell::default(),
+            chunk: RefCell::default(),
         }
     }
 

@@ -7,7 +7,9 @@ mod check_script;
 mod errors;
 mod hub;
 mod own_method;
+mod pause;
 mod repl;
+mod report;
 mod resume;
 mod sweep;
 

@@ -35,20 +35,22 @@ fn counts() {
     assert_eq!(counts(0), ("quality", 2, 1, 1, 1));
     assert_eq!(counts(1), ("brevity", 3, 2, 0, 0));
     assert_eq!(counts(2), ("tone", 1, 0, 1, 3));
-    let agreement = |a: &str, b: &str, agree, conflict| Agreement {
+    let agreement = |a: &str, b: &str, agree, conflict, ties| Agreement {
         objectives: [a.to_owned(), b.to_owned()],
         agree,
         conflict,
+        ties,
     };
     assert_eq!(
         summary.agreements,
         [
-            agreement("quality", "brevity", 1, 2),
-            agreement("quality", "tone", 0, 1),
-            agreement("brevity", "tone", 1, 0),
+            agreement("quality", "brevity", 1, 2, 1),
+            agreement("quality", "tone", 0, 1, 1),
+            agreement("brevity", "tone", 1, 0, 1),
         ]
     );
     assert_eq!(summary.agreements[0].conflict_rate(), Some(2.0 / 3.0));
+    assert_eq!(summary.agreements[0].correlation(), Some(1.0 - 4.0 / 3.0));
     // <|user|> how <|assistant|>; ten <|end|>
     let chosen = Lengths { median: 2, p95: 3, max: 3 };
     assert_eq!(summary.lengths[0], ("prompt", Lengths { median: 3, p95: 4, max: 4 }));

@@ -1,10 +1,13 @@
 mod checkpoint;
+mod events;
 mod figure;
 mod folder;
 mod fronts;
 mod judge;
+mod listing;
 mod log;
 mod meter;
+mod report;
 mod row;
 mod sweep;
 

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
+use candle_core::{Device, Tensor};
 use raco::data::{Batch, Example, Response};
 use raco::engine::Gradients;
+use raco::model::ParameterSpace;
 use raco::optim::StepReport;
 use raco::run::{Responses, StepRow, flatten};
 use serde_json::{Map, json};
@@ -110,4 +112,43 @@ fn what_is_undefined_is_null() {
     assert!(of("margins.brevity").is_null() && of("accuracies.brevity").is_null());
     assert_eq!(of("margins.quality"), &json!(0.0));
     assert!(row(&[-1.0, -1.0]).is_err());
+}
+
+#[test]
+fn layers_have_their_norms_and_cosines() {
+    let names = Arc::new(names());
+    let tensors = [
+        ("model.embed_tokens.weight", 1),
+        ("model.layers.0.mlp.up_proj.weight", 2),
+        ("model.layers.0.norm.weight", 1),
+        ("model.norm.weight", 2),
+    ];
+    let space = ParameterSpace::new(tensors.map(|(name, size)| (name.to_owned(), vec![size])));
+    let rows: [[f32; 6]; 2] = [[2.0, 3.0, 0.0, 4.0, 0.0, 0.0], [-1.0, 0.0, 4.0, 3.0, 0.5, 0.0]];
+    let rows = Tensor::new(&rows, &Device::Cpu).unwrap();
+    let gradients = Gradients::new(names, Arc::new(space), rows, vec![0.1, 0.2], 1).unwrap();
+    let gramian = gradients.gramian().unwrap();
+    let row = StepRow {
+        gradients: &gradients,
+        gramian: &gramian,
+        weights: &[0.5, 0.5],
+        alpha: None,
+        diagnostics: &Map::new(),
+        report: None,
+        responses: None,
+    };
+    let row = row.to_map().unwrap();
+    assert_eq!(
+        row["layers"],
+        json!({
+            "embed_tokens": { "norms": { "quality": 2.0, "brevity": 1.0 }, "cosines": { "quality": { "brevity": -1.0 } } },
+            // both tensors of the layer: 12 of 5 by 5
+            "layer 0": { "norms": { "quality": 5.0, "brevity": 5.0 }, "cosines": { "quality": { "brevity": 0.48 } } },
+            "norm": { "norms": { "quality": 0.0, "brevity": 0.5 }, "cosines": { "quality": { "brevity": null } } },
+        })
+    );
+    // the whole is the sum of the layers
+    assert_eq!(row["h"], json!([[29.0, 10.0], [10.0, 26.25]]));
+    let columns: Vec<String> = flatten(&row).into_iter().map(|(name, _)| name).collect();
+    assert!(columns.contains(&"layers.layer 0.norms.quality".to_owned()), "{columns:?}");
 }

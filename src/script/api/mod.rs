@@ -9,6 +9,7 @@ mod judge;
 mod look;
 mod loss;
 mod math;
+mod measure;
 mod method;
 mod model;
 mod optim;
@@ -29,6 +30,7 @@ use rhai::Engine;
 use super::session::Session;
 
 pub(super) use method::{find as find_aggregator, options_of as aggregator_options};
+pub use sweep::works_for_a_sweep;
 
 /// Registers everything.
 pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
@@ -44,6 +46,7 @@ pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     gradients::register(engine, session);
     optim::register(engine);
     method::register(engine, session);
+    measure::register(engine);
     run::register(engine, session);
     report::register(engine, session);
     snapshot::register(engine);

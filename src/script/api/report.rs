@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Instant;
 
 use rhai::{Array, Dynamic, Engine, FnPtr, Map, NativeCallContext};
 
@@ -48,6 +49,7 @@ fn evaluate(
             .help("leave out `first_index`")
             .into());
     }
+    let begun = Instant::now();
     let mut texts = Vec::with_capacity(prompts.len());
     for (i, chunk) in prompts.chunks(CHUNK).enumerate() {
         session.console().progress(i * CHUNK, prompts.len(), "generating");
@@ -56,6 +58,7 @@ fn evaluate(
         texts.extend(responses(session, policy, chunk, options)?);
     }
     session.console().progress_end();
+    session.evaluated.set(session.evaluated.get() + begun.elapsed());
     let (mut scores, mut each) = (Map::new(), Map::new());
     for (name, judge) in judges {
         let judge = judge.clone().try_cast::<FnPtr>().ok_or_else(|| {

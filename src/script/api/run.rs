@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use candle_core::DType;
-use rhai::{Array, Dynamic, Engine, Map};
+use rhai::{Array, Dynamic, Engine, Map, NativeCallContext};
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
@@ -32,6 +33,8 @@ struct Inner {
     changes: Vec<Box<dyn Fn() -> u64>>,
     sources: Cell<usize>,
     steps: Cell<usize>,
+    /// From the script's begin to the first step: loading, and what was evaluated before.
+    start: Duration,
 }
 
 /// The batches of a run, from the step it stands at.
@@ -117,6 +120,25 @@ impl Drop for Walk {
     }
 }
 
+impl Drop for Inner {
+    /// The end of the script: what it took goes beside where it ran. A killed one leaves nothing, and so does an error here,
+    /// which is none of the run's.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let seconds = |duration: Duration| Value::from((duration.as_secs_f64() * 1e3).round() / 1e3);
+        let mut took = serde_json::Map::new();
+        took.insert("start_s".into(), seconds(self.start));
+        took.insert("evaluate_s".into(), seconds(self.session.evaluated.get()));
+        took.insert("whole_s".into(), seconds(self.session.begun.elapsed()));
+        if let Some(memory) = run::memory() {
+            took.insert("peak_mib".into(), Value::from(memory.peak_mib.round()));
+        }
+        let _ = self.run.borrow().close(took);
+    }
+}
+
 impl Inner {
     fn resume_command(&self) -> String {
         if self.session.in_point.get() {
@@ -162,11 +184,18 @@ impl Inner {
         modules.iter().try_for_each(|module| self.run.borrow().add_module(module))
     }
 
-    fn log(&self, gradients: &Gradients, update: &Map, more: &Map) -> Result<()> {
+    fn log(
+        &self,
+        context: &NativeCallContext,
+        gradients: &Gradients,
+        update: &Map,
+        more: &Map,
+    ) -> Answer<()> {
         let list = |key: &str| update.get(key).and_then(|v| v.read_lock::<Array>().map(|a| a.to_vec()));
         let Some(w) = list("w") else {
             return Err(Error::new("the update has no weights `w`")
-                .help("log what `method.update(gradients, weights)` returned"));
+                .help("log what `method.update(gradients, weights)` returned")
+                .into());
         };
         let alpha = list("alpha").map(|a| floats(&a, "alpha")).transpose()?;
         let mut diagnostics = serde_json::Map::new();
@@ -204,8 +233,22 @@ impl Inner {
             self.steps.get(),
             &message(&row, &diagnostics),
         );
-        Ok(())
+        let pauser = self.session.pauser.borrow().clone();
+        pauser
+            .map_or(Ok(()), |pauser| pauser.logged(&self.session, context.engine(), || names(row, done - 1)))
     }
+}
+
+/// The names of a condition: the columns of the row, its step, and the least of its cosines.
+fn names(row: serde_json::Map<String, Value>, step: usize) -> Result<Map> {
+    let rows = row.get("cosines").and_then(Value::as_object);
+    let cosines = rows.into_iter().flat_map(|rows| rows.values().filter_map(Value::as_object));
+    let least = cosines.flat_map(|row| row.values().filter_map(Value::as_f64)).reduce(f64::min);
+    let row = row.into_iter().map(|(name, value)| Ok((name.into(), from_json(&value)?)));
+    let mut names = row.collect::<Result<Map>>()?;
+    names.insert("step".into(), (step as i64).into());
+    names.extend(least.map(|cosine| ("cosine".into(), cosine.into())));
+    Ok(names)
 }
 
 /// Losses, cosines, and the diagnostics that are short lists: `quality 0.690 brevity 0.710 · cos -0.55 · p 0.60 0.40`.
@@ -290,6 +333,7 @@ fn start(session: &Rc<Session>, args: &Map, states: &[Dynamic], options: Map) ->
             free_args: vec!["out".into()],
             inputs: session.inputs.borrow().clone(),
             seed: args.get("seed").and_then(|v| v.as_int().ok()).and_then(|s| s.try_into().ok()),
+            optimizer: optimizers.first().map(|o| o.inner.borrow().name().to_owned()),
             checkpoint_every: options.count("checkpoint_every")?.unwrap_or(defaults.checkpoint_every),
             keep: options.count("keep")?.unwrap_or(defaults.keep),
             ..defaults
@@ -309,6 +353,7 @@ fn start(session: &Rc<Session>, args: &Map, states: &[Dynamic], options: Map) ->
         changes,
         sources: Cell::new(session.sources.borrow().len()),
         steps: Cell::new(0),
+        start: session.begun.elapsed(),
     })))
 }
 
@@ -328,12 +373,23 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
         run.0.steps.set(batches.len());
         Steps { run: run.0.clone(), batches }
     });
-    engine.register_fn("log", |run: &mut Run, gradients: Gradients, update: Map| -> Answer<()> {
-        Ok(run.0.log(&gradients, &update, &Map::new())?)
-    });
-    engine.register_fn("log", |run: &mut Run, gradients: Gradients, update: Map, more: Map| -> Answer<()> {
-        Ok(run.0.log(&gradients, &update, &more)?)
-    });
+    engine.register_fn(
+        "log",
+        |context: NativeCallContext, run: &mut Run, gradients: Gradients, update: Map| -> Answer<()> {
+            run.0.log(&context, &gradients, &update, &Map::new())
+        },
+    );
+    engine.register_fn(
+        "log",
+        |context: NativeCallContext,
+         run: &mut Run,
+         gradients: Gradients,
+         update: Map,
+         more: Map|
+         -> Answer<()> { run.0.log(&context, &gradients, &update, &more) },
+    );
+    // where a script can pause, the debugger stops before this call
+    engine.register_fn("breakpoint", || {});
     engine.register_get("step", |run: &mut Run| run.0.run.borrow().step() as i64);
     engine.register_get("dir", |run: &mut Run| run.0.run.borrow().dir().display().to_string());
     engine.register_fn("path", |run: &mut Run, name: &str| -> Answer<String> {
