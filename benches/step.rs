@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor};
 use raco::data::Batch;
-use raco::engine::{LogProbs, TAPE_BYTES, jacobian};
+use raco::engine::{LogProbs, Products, TAPE_BYTES, jacobian};
 use raco::model::{Config, Model};
 use raco::optim::{AdamW, Optimizer, Options, Schedule};
 use raco::run::Meter;
@@ -107,75 +107,6 @@ fn plain_step(oracle: &oracle::Oracle, batch: &Batch, lengths: [usize; 3], m: us
     assert!(h.iter().all(|x| x.is_finite()));
 }
 
-/// The matrix products of one step at m = 1, weights and head, without attention.
-fn products(config: &Config, tokens: usize, scored: usize) -> impl FnMut() + use<> {
-    let (d, f) = (config.hidden, config.intermediate);
-    let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-    let mut shapes = Vec::new();
-    for _ in 0..config.layers {
-        shapes.extend([(tokens, d, q), (tokens, d, kv), (tokens, d, kv), (tokens, q, d)]);
-        shapes.extend([(tokens, d, f), (tokens, d, f), (tokens, f, d)]);
-    }
-    let vocab = config.vocab;
-    let largest = shapes.iter().map(|&(t, a, b)| t * a.max(b)).chain([scored * vocab]).max().unwrap();
-    let mut buffers = [vec![0.5f32; largest], vec![0.5f32; largest], vec![0.5f32; largest.max(vocab * d)]];
-    move || {
-        let [x, y, w] = &mut buffers;
-        // forward y = x wᵀ, then dx = y w and dw = yᵀ x
-        let mut product = |t: usize, a: usize, b: usize, forwards: usize| {
-            for _ in 0..forwards {
-                gemm(t, b, a, y, x, (1, a), w, (a, 1));
-            }
-            gemm(t, a, b, x, y, (1, b), w, (1, a));
-            gemm(b, a, t, w, y, (b, 1), x, (1, a));
-        };
-        for &(t, a, b) in &shapes {
-            product(t, a, b, 1);
-        }
-        // the head computes its logits again in the backward
-        product(scored, d, vocab, 2);
-    }
-}
-
-#[allow(unsafe_code, clippy::too_many_arguments)]
-fn gemm(
-    m: usize,
-    n: usize,
-    k: usize,
-    dst: &mut [f32],
-    a: &[f32],
-    (a_col, a_row): (usize, usize),
-    b: &[f32],
-    (b_col, b_row): (usize, usize),
-) {
-    assert!(m * n <= dst.len() && m * k <= a.len() && k * n <= b.len());
-    let threads = gemm::Parallelism::Rayon(0);
-    // SAFETY: the three matrices lie within their slices, as asserted.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            dst.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            a.as_ptr(),
-            a_col as isize,
-            a_row as isize,
-            b.as_ptr(),
-            b_col as isize,
-            b_row as isize,
-            0.0f32,
-            0.01,
-            false,
-            false,
-            false,
-            threads,
-        );
-    }
-}
-
 /// CPU and wall time of `f`, in ms, the mean of `repeats` calls: the system counts CPU time in steps of 10 ms.
 fn time(repeats: usize, f: &mut dyn FnMut()) -> [f64; 2] {
     let meter = Meter::start();
@@ -210,8 +141,7 @@ fn main() {
             share_prompt: true,
         };
         let oracle = oracle::Oracle::new(&model, DType::F32);
-        let [prompt, a, b] = shape.lengths;
-        let mut products = products(&shape.config, shape.pairs * (prompt + a + b), shape.pairs * (a + b));
+        let mut products = Products::new(&LogProbs::new(&model, &batch, TAPE_BYTES).unwrap());
         let mut first = f64::NAN;
         for &m in &ms {
             let options = Options { lr: 1e-6, schedule: Schedule::default(), clip: None };
@@ -221,7 +151,7 @@ fn main() {
                 let o =
                     time(shape.repeats, &mut || raco_step(&model, &batch, shape.lengths, m, &mut optimizer));
                 let p = time(shape.repeats, &mut || plain_step(&oracle, &batch, shape.lengths, m));
-                let g = time(shape.repeats, &mut products);
+                let g = time(shape.repeats, &mut || products.run());
                 if round > 0 {
                     ours.push(o);
                     plain.push(p);

@@ -41,10 +41,10 @@ pub(super) struct Check {
 
 /// Reads scripts or tests an aggregator; the exit code is 1 where something is found or a promise is broken.
 pub(super) fn run(mut check: Check) -> i32 {
-    work::run(move |interrupt| {
+    work::run(false, move |signals| {
         script::check_lib(&check.lib)?;
         match check.method.take() {
-            Some(method) => tested(&method, check, interrupt),
+            Some(method) => tested(&method, check, signals.interrupt),
             None => read(check),
         }
     })

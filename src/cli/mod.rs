@@ -29,12 +29,12 @@ enum Command {
     /// Run a script. `raco script FILE --help` lists what the script takes.
     #[command(disable_help_flag = true)]
     Script {
-        /// A folder with modules of your own, searched after the script's folder; may be repeated.
-        #[arg(long, value_name = "DIR")]
-        lib: Vec<PathBuf>,
+        #[command(flatten)]
+        own: script::Own,
         /// The script.
         file: PathBuf,
-        /// Arguments of the script: `--key value`; `--resume DIR` continues a stopped run.
+        /// Arguments of the script: `--key value`; `--resume DIR` continues a stopped run. The options above may stand
+        /// here, too.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "--KEY VALUE")]
         args: Vec<String>,
     },
@@ -65,7 +65,7 @@ enum Command {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     match Cli::try_parse_from(args) {
         Ok(cli) => match cli.command {
-            Command::Script { lib, file, args } => script::run(lib, file, args),
+            Command::Script { own, file, args } => script::run(own, file, args),
             Command::Repl { lib, file, args } => repl::run(lib, file, args),
             Command::Check(check) => check::run(check),
             Command::New(new) => new::run(&new),

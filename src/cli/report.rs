@@ -22,7 +22,7 @@ pub(super) struct Report {
 
 /// Writes the report and returns the exit code.
 pub(super) fn run(report: Report) -> i32 {
-    work::run(move |_| {
+    work::run(false, move |_| {
         let notes = write_report(&report.dirs, &report.out)?;
         for note in notes {
             // a closed pipe ends the output

@@ -53,7 +53,7 @@ enum Format {
 
 /// Lists runs and returns the exit code.
 pub(super) fn run(runs: Runs) -> i32 {
-    work::run(move |_| {
+    work::run(false, move |_| {
         let terminal = Terminal::new();
         let found = find_runs(&runs.dirs)?;
         let query = Query { sort: runs.sort, filters: runs.filter, columns: runs.columns };

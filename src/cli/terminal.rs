@@ -11,6 +11,9 @@ use crate::script::Console;
 /// Without a terminal, a progress line is written at most this often.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// Of a terminal that does not tell.
+const COLUMNS: u16 = 80;
+
 /// Text goes to stdout, progress to stderr.
 pub(super) struct Terminal {
     interactive: bool,
@@ -21,7 +24,9 @@ pub(super) struct Terminal {
 
 impl Terminal {
     pub fn new() -> Self {
-        let columns = std::io::stdout().is_terminal().then(|| comfy_table::Table::new().width()).flatten();
+        // a terminal may not know its size, or say 0
+        let known = || comfy_table::Table::new().width().filter(|columns| *columns > 0);
+        let columns = std::io::stdout().is_terminal().then(|| known().unwrap_or(COLUMNS));
         Self {
             interactive: std::io::stderr().is_terminal(),
             columns: columns.map(usize::from),

@@ -97,6 +97,14 @@ impl Row {
         Self { prompt: prompt.into(), prompt_text: None, responses, objectives, ids: None, line: 0 }
     }
 
+    /// A preference pair from a JSON object in any layout that files may have.
+    ///
+    /// # Errors
+    /// An object that is no pair.
+    pub fn pair_from_json(object: &Map<String, Value>) -> Result<Self> {
+        super::layouts::pair(object, None)
+    }
+
     /// A demonstration: one response.
     pub fn demonstration(prompt: impl Into<Prompt>, response: impl Into<String>) -> Self {
         let responses = vec![response.into()];

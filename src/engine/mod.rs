@@ -2,6 +2,7 @@
 
 mod accumulate;
 mod blocks;
+mod bound;
 mod coordinates;
 mod gradients;
 mod jacobian;
@@ -10,6 +11,7 @@ mod pairs;
 mod reference;
 
 pub use blocks::By;
+pub use bound::Products;
 pub use gradients::{Gradient, Gradients};
 pub use jacobian::{jacobian, jacobian_with_pairs};
 pub use log_probs::{LogProbs, TAPE_BYTES};

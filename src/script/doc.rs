@@ -6,7 +6,7 @@ use std::path::Path;
 use super::contract::Property;
 use super::header::{Header, SECTIONS};
 use super::resolver::STDLIB;
-use super::{reference, suggest};
+use super::{reference, suggest, wrap};
 use crate::error::{Error, Result, nearest};
 
 /// Folders whose files have a header, in the order of the reference.
@@ -87,7 +87,7 @@ pub fn entry(name: &str) -> Result<Entry> {
 /// A name that is none of them, with the nearest.
 pub fn text(name: &str) -> Result<String> {
     let plain = name.trim_end_matches(['(', ')']).rsplit(['.', ':']).next().unwrap_or(name);
-    let functions = functions(plain);
+    let functions = functions(plain, None);
     match entry(name) {
         Ok(entry) if functions.is_empty() => Ok(entry.text()),
         Ok(entry) => Ok(format!("{functions}\n\n{}", entry.text())),
@@ -96,11 +96,13 @@ pub fn text(name: &str) -> Result<String> {
     }
 }
 
-/// What the reference says of the host functions of that name; empty where there is none.
-pub fn functions(name: &str) -> String {
+/// What the reference says of the host functions of that name, in lines of at most `width` if one is given; empty where
+/// there is none.
+pub fn functions(name: &str, width: Option<usize>) -> String {
     let entries = reference::entries();
     let named = entries.iter().filter(|entry| entry.names().any(|known| known == name));
-    let texts = named.map(|entry| format!("{}\n{}", entry.signatures.join("\n"), indented(&entry.text)));
+    let texts =
+        named.map(|entry| format!("{}\n{}", entry.signatures.join("\n"), indented(&entry.text, width)));
     texts.collect::<Vec<_>>().join("\n\n")
 }
 
@@ -163,9 +165,10 @@ fn first_sentence(text: &str) -> String {
 }
 
 /// The text of an entry below its signatures, without the marks of its example.
-fn indented(text: &str) -> String {
-    let lines = text.lines().filter(|line| !line.starts_with("```"));
-    let line = |line: &str| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") };
+fn indented(text: &str, width: Option<usize>) -> String {
+    const INDENT: usize = 4;
+    let line = |line: String| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") };
+    let lines = wrap::plain(text, width.map(|width| width.saturating_sub(INDENT))).into_iter();
     lines.map(line).collect::<String>().trim_end().to_owned()
 }
 

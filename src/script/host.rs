@@ -14,6 +14,7 @@ use crate::error::{Error, Result, io_error};
 use super::args::Given;
 use super::console::{Console, Silent};
 use super::failure::{Failure, explain, panicked};
+use super::pause::{self, Pauses};
 use super::resolver::{self, Resolver};
 use super::session::Session;
 use super::suggest::{self, Known};
@@ -39,6 +40,9 @@ pub struct Options {
     pub interrupt: Arc<AtomicBool>,
     /// Program and words that run the script again in a process of its own, as the points of a sweep may.
     pub respawn: Option<Vec<OsString>>,
+    /// Where scripts may pause, and who talks then; without, `breakpoint()` does nothing. A host that can pause runs
+    /// the lines of scripts more slowly: [`Host::arm`] says when it does.
+    pub pauses: Option<Pauses>,
 }
 
 impl Default for Options {
@@ -49,6 +53,7 @@ impl Default for Options {
             console: Rc::new(Silent),
             interrupt: Arc::default(),
             respawn: None,
+            pauses: None,
         }
     }
 }
@@ -66,6 +71,10 @@ pub struct Host {
     engine: Engine,
     session: Rc<Session>,
     known: Known,
+    /// Until the engine is armed.
+    pauses: Option<Pauses>,
+    /// Arguments of the command line.
+    words: Vec<String>,
 }
 
 impl Host {
@@ -74,7 +83,7 @@ impl Host {
     /// # Errors
     /// Arguments that are no `--key value` words.
     pub fn new(options: Options) -> Result<Self> {
-        let Options { lib, args, console, interrupt, respawn } = options;
+        let Options { lib, args, console, interrupt, respawn, pauses } = options;
         let given = Given::parse(&args)?;
         let session = Rc::new(Session::new(console, interrupt, lib, given, respawn));
         let known = Known::default();
@@ -93,7 +102,34 @@ impl Host {
             shared.console().print(&format!("{place}{line}{text}"));
         });
         api::register(&mut engine, &session);
-        Ok(Self { engine, session, known })
+        session.may_pause.set(pauses.is_some());
+        Ok(Self { engine, session, known, pauses, words: args })
+    }
+
+    /// Makes the host able to pause where `source`, or a file of the user's that it or the arguments name, calls
+    /// `breakpoint()`, or where a condition waits; scripts that cannot pause run at full speed.
+    pub fn arm(&mut self, source: &str) {
+        let Some(pauses) = &self.pauses else { return };
+        let missed = self.session.missed_breakpoint.take().is_some();
+        let wanted = || pause::mentioned(&self.session, source, &self.words);
+        if missed || pauses.when.is_some() || wanted() {
+            self.pause_anywhere();
+        }
+    }
+
+    /// The same for a file that [`run_file`](Self::run_file) is to run.
+    pub fn arm_for(&mut self, path: impl AsRef<Path>) {
+        self.session.script.replace(path.as_ref().to_owned());
+        // a file that cannot be read is told when it is run
+        let source = std::fs::read_to_string(path).unwrap_or_default();
+        self.arm(&source);
+    }
+
+    /// Makes the host able to pause at every statement, as [`Pauses::request`] needs it.
+    pub fn pause_anywhere(&mut self) {
+        if let Some(pauses) = self.pauses.take() {
+            pause::register(&mut self.engine, &self.session, pauses);
+        }
     }
 
     /// The engine, for functions and types of your own.
@@ -131,11 +167,15 @@ impl Host {
         if !source.contains("args(") {
             self.session.given.borrow().check_taken()?;
         }
+        if let Some(pauser) = &*self.session.pauser.borrow() {
+            pauser.check(&self.engine)?;
+        }
         self.session.sources.borrow_mut().insert(name.to_owned(), source.to_owned());
         let run = || -> std::result::Result<Dynamic, Box<EvalAltResult>> {
             let mut ast: AST = self.engine.compile(source)?;
             ast.set_source(name);
             resolver::check_names(&self.session, name, &ast)?;
+            pause::learn(&self.session, &ast);
             self.engine.eval_ast_with_scope(&mut Scope::new(), &ast)
         };
         let outcome = catch_unwind(AssertUnwindSafe(run));
@@ -169,7 +209,9 @@ impl Host {
 
     /// Reads Rhai's error; `name` is the source that was run.
     pub(super) fn explain(&self, name: &str, error: EvalAltResult) -> Failure {
-        explain(&self.engine, &self.session.sources(), name, error)
+        let mut sources = self.session.sources();
+        sources.extend(self.session.pauser.borrow().as_ref().and_then(|pauser| pauser.condition()));
+        explain(&self.engine, &sources, name, error)
     }
 }
 

@@ -3,31 +3,70 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::rc::Rc;
 
-use rhai::{AST, ASTFlags, ASTNode, Array, Dynamic, EvalAltResult, Expr, Map, Scope, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, Array, Dynamic, Engine, EvalAltResult, Expr, Map, Scope, Stmt};
 
 use crate::error::io_error;
 
-use super::failure::{Failure, explain, panicked};
+use super::failure::{Failure, Frame, explain, panicked};
 use super::host::Host;
-use super::resolver;
+use super::session::Session;
 use super::value::type_of;
+use super::{pause, resolver};
 
 /// The source name of the document that all chunks make up together.
 const DOCUMENT: &str = "the prompt";
+/// The same at a pause: a prompt may be paused itself.
+const PAUSE: &str = "the pause";
 
 /// Variables, constants, functions and imports that survive from one chunk to the next.
 ///
 /// All chunks are parts of one document, so that a position tells the chunk. A chunk is compiled as the document in
 /// which everything before it is blank but for the imports and constants, which each evaluation needs anew.
-pub struct Live {
-    host: Host,
+pub struct Live<'e> {
+    over: Over<'e>,
+    /// Name of the document.
+    name: &'static str,
     scope: Scope<'static>,
+    document: Document,
+    /// The paused script.
+    around: Around,
+}
+
+/// What runs the chunks.
+enum Over<'e> {
+    Host(Box<Host>),
+    Paused(&'e Engine, Rc<Session>),
+}
+
+/// What chunks have defined but for the variables of [`Live`].
+pub(super) struct Document {
+    /// Variables of earlier pauses.
+    variables: Vec<(String, bool, Dynamic)>,
     functions: AST,
     chunks: Vec<Chunk>,
     /// Line of the document, 1-based, and what stands on it again for later chunks.
     kept: Vec<(usize, Vec<Kept>)>,
     lines: usize,
+}
+
+impl Default for Document {
+    fn default() -> Self {
+        let (variables, chunks, kept) = (Vec::new(), Vec::new(), Vec::new());
+        Self { variables, functions: AST::empty(), chunks, kept, lines: 0 }
+    }
+}
+
+/// What a place of a running script sees.
+#[derive(Default)]
+pub(super) struct Around {
+    /// Name of the source.
+    pub source: String,
+    /// Variables and constants, what hides another behind it.
+    pub variables: Vec<(String, bool, Dynamic)>,
+    pub imports: Vec<Import>,
+    pub functions: AST,
 }
 
 /// What each evaluation needs anew.
@@ -61,12 +100,22 @@ impl Kept {
     }
 }
 
-struct Chunk {
+#[derive(Clone)]
+pub(super) struct Chunk {
     name: String,
     /// Lines of the document before it.
-    after: usize,
+    pub after: usize,
     text: String,
     succeeded: bool,
+}
+
+impl Chunk {
+    /// Turns a place of the document into one of the chunk.
+    pub fn locate(&self, frame: &mut Frame) {
+        frame.line -= self.after;
+        frame.source = self.name.clone();
+        frame.text = self.text.clone();
+    }
 }
 
 /// A variable or constant at hand.
@@ -79,26 +128,94 @@ pub struct Variable<'a> {
     pub value: &'a Dynamic,
 }
 
-impl Live {
+/// Registers what a document calls.
+pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
+    let session = session.clone();
+    engine.register_fn("kept", move |name: &str| {
+        session.constants.borrow().get(name).cloned().unwrap_or_default()
+    });
+}
+
+impl Live<'static> {
     /// An empty document over a host.
     pub fn new(mut host: Host) -> Self {
         let session = host.session().clone();
-        host.engine_mut().register_fn("kept", move |name: &str| {
-            session.constants.borrow().get(name).cloned().unwrap_or_default()
-        });
+        register(host.engine_mut(), &session);
         Self {
-            host,
+            over: Over::Host(host.into()),
+            name: DOCUMENT,
             scope: Scope::new(),
-            functions: AST::empty(),
-            chunks: Vec::new(),
-            kept: Vec::new(),
-            lines: 0,
+            document: Document::default(),
+            around: Around::default(),
+        }
+    }
+}
+
+impl<'e> Live<'e> {
+    /// A document over a script that is paused, with what earlier pauses defined.
+    pub(super) fn paused(
+        engine: &'e Engine,
+        session: Rc<Session>,
+        mut document: Document,
+        around: Around,
+    ) -> Self {
+        let mut scope = Scope::new();
+        for (name, constant, value) in document.variables.drain(..).chain(around.variables.iter().cloned()) {
+            let value = if constant { value.into_read_only() } else { value };
+            scope.push_dynamic(name, value);
+        }
+        // the first line of the document is that of the place
+        document.lines = document.lines.max(1);
+        document.kept.retain(|(line, _)| *line > 1);
+        let constants = around.variables.iter().filter(|(_, constant, _)| *constant);
+        let constants = constants.map(|(name, ..)| Kept::Constant(name.clone()));
+        let there = around.imports.iter().cloned().map(Kept::Import).chain(constants).collect();
+        document.kept.insert(0, (1, there));
+        let mut live = Self { over: Over::Paused(engine, session), name: PAUSE, scope, document, around };
+        live.latest();
+        live
+    }
+
+    /// Ends a pause: the variables of the script as they are now, and what stays for the next.
+    pub(super) fn leave(&mut self) -> (Vec<(String, Dynamic)>, Document) {
+        let session = self.session().clone();
+        session.sources.borrow_mut().remove(self.name);
+        let scope = std::mem::take(&mut self.scope);
+        let all: Vec<_> =
+            scope.iter_raw().map(|(n, constant, v)| (n.to_owned(), constant, v.clone())).collect();
+        let theirs: HashSet<&str> = self.around.variables.iter().map(|(name, ..)| name.as_str()).collect();
+        let (theirs, own): (Vec<_>, Vec<_>) =
+            all.into_iter().rev().partition(|(name, ..)| theirs.contains(name.as_str()));
+        // closures that a line has made are called by the script
+        let module = self.document.functions.shared_lib();
+        let closures = self.document.functions.iter_functions().filter(|f| f.name.starts_with("anon$"));
+        session.closures.borrow_mut().extend(closures.map(|f| (f.name.to_owned(), module.clone())));
+        let mut document = std::mem::take(&mut self.document);
+        document.variables = own;
+        (theirs.into_iter().map(|(name, _, value)| (name, value)).collect(), document)
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        match &self.over {
+            Over::Host(host) => host.engine(),
+            Over::Paused(engine, _) => engine,
         }
     }
 
-    /// The host.
-    pub fn host(&self) -> &Host {
-        &self.host
+    /// What the functions share.
+    pub fn session(&self) -> &Rc<Session> {
+        match &self.over {
+            Over::Host(host) => host.session(),
+            Over::Paused(_, session) => session,
+        }
+    }
+
+    /// Arms the host once a text or a module calls `breakpoint()`.
+    fn arm(&mut self, text: &str) {
+        if let Over::Host(host) = &mut self.over {
+            host.arm(text);
+        }
     }
 
     /// Evaluates a chunk; what it defined before it failed, if it fails, stays.
@@ -106,7 +223,7 @@ impl Live {
     /// # Errors
     /// All that can go wrong in a script; a panic of a host function is caught and told as an internal error.
     pub fn run(&mut self, text: &str) -> Result<Dynamic, Failure> {
-        let name = format!("[{}]", self.chunks.len() + 1);
+        let name = format!("[{}]", self.document.chunks.len() + 1);
         self.evaluate(name, text)
     }
 
@@ -116,36 +233,47 @@ impl Live {
     /// A file that cannot be read; otherwise as [`run`](Self::run).
     pub fn run_file(&mut self, path: &Path) -> Result<Dynamic, Failure> {
         let text = std::fs::read_to_string(path).map_err(|e| io_error(&e, "read the script", path))?;
-        self.host.session().script.replace(path.to_owned());
+        self.session().script.replace(path.to_owned());
         self.evaluate(path.display().to_string(), &text)
     }
 
     fn evaluate(&mut self, name: String, text: &str) -> Result<Dynamic, Failure> {
-        let document = self.document(text);
-        let session = self.host.session().clone();
-        session.sources.borrow_mut().insert(DOCUMENT.to_owned(), document.clone());
-        let after = self.lines;
-        self.lines += text.lines().count().max(1);
-        self.chunks.push(Chunk { name, after, text: text.to_owned(), succeeded: false });
+        self.arm(text);
+        let document = self.text(text);
+        let session = self.session().clone();
+        session.sources.borrow_mut().insert(self.name.to_owned(), document.clone());
+        let after = self.document.lines;
+        self.document.lines += text.lines().count().max(1);
+        let chunk = Chunk { name, after, text: text.to_owned(), succeeded: false };
+        let outer = session.chunk.replace(Some((self.name.to_owned(), chunk.clone())));
+        self.document.chunks.push(chunk);
         let constants = self.scope.iter_raw().filter(|(_, constant, _)| *constant);
         session
             .constants
             .replace(constants.map(|(name, _, value)| (name.to_owned(), value.clone())).collect());
         let mut statements = None;
         let run = || -> Result<Dynamic, Box<EvalAltResult>> {
-            let mut ast = self.host.engine().compile_with_scope(&self.scope, &document)?;
-            ast.set_source(DOCUMENT);
-            resolver::check_names(&session, DOCUMENT, &ast)?;
-            self.functions = self.functions.merge(&ast);
-            self.functions.clear_statements();
-            self.functions.set_source(DOCUMENT);
-            let mut whole = self.functions.clone();
+            let mut ast = self.engine().compile_with_scope(&self.scope, &document)?;
+            ast.set_source(self.name);
+            resolver::check_names(&session, self.name, &ast)?;
+            pause::learn(&session, &ast);
+            let functions = &mut self.document.functions;
+            *functions = functions.merge(&ast);
+            functions.clear_statements();
+            functions.set_source(self.name);
+            let mut whole = self.around.functions.merge(functions);
+            whole.set_source(self.name);
             whole.combine(ast.clone());
             statements = Some(ast);
-            self.host.engine().eval_ast_with_scope(&mut self.scope, &whole)
+            let engine = match &self.over {
+                Over::Host(host) => host.engine(),
+                Over::Paused(engine, _) => engine,
+            };
+            engine.eval_ast_with_scope(&mut self.scope, &whole)
         };
         let outcome = catch_unwind(AssertUnwindSafe(run));
         session.in_step.set(false);
+        session.chunk.replace(outer);
         session.console().progress_end();
         self.latest();
         if let Some(ast) = statements {
@@ -153,7 +281,7 @@ impl Live {
         }
         match outcome {
             Ok(Ok(value)) => {
-                if let Some(chunk) = self.chunks.last_mut() {
+                if let Some(chunk) = self.document.chunks.last_mut() {
                     chunk.succeeded = true;
                 }
                 Ok(value)
@@ -164,15 +292,15 @@ impl Live {
     }
 
     /// The document with the new chunk as its last lines.
-    fn document(&self, text: &str) -> String {
-        let mut lines = vec![String::new(); self.lines];
+    fn text(&self, text: &str) -> String {
+        let mut lines = vec![String::new(); self.document.lines];
         // a variable may have taken the name of a constant since
         let is_constant = |name: &str| self.scope.iter_raw().any(|(n, constant, _)| n == name && constant);
         let stands = |kept: &&Kept| match kept {
             Kept::Import(_) => true,
             Kept::Constant(name) => is_constant(name),
         };
-        for (line, kept) in &self.kept {
+        for (line, kept) in &self.document.kept {
             lines[line - 1] = kept.iter().filter(stands).map(Kept::text).collect();
         }
         lines.push(text.to_owned());
@@ -227,22 +355,32 @@ impl Live {
             true
         });
         for (line, kept) in found {
-            match self.kept.last_mut().filter(|(at, _)| *at == line) {
+            match self.document.kept.last_mut().filter(|(at, _)| *at == line) {
                 Some((_, there)) => there.push(kept),
-                None => self.kept.push((line, vec![kept])),
+                None => self.document.kept.push((line, vec![kept])),
             }
         }
     }
 
     fn explain(&self, error: EvalAltResult) -> Failure {
-        let session = self.host.session();
-        let mut failure = explain(self.host.engine(), &session.sources(), DOCUMENT, error);
-        for frame in failure.frames.iter_mut().filter(|frame| frame.source == DOCUMENT) {
-            if let Some(chunk) = self.chunks.iter().rev().find(|chunk| chunk.after < frame.line) {
-                frame.line -= chunk.after;
-                frame.source = chunk.name.clone();
-                frame.text = chunk.text.clone();
+        let session = self.session();
+        let mut failure = explain(self.engine(), &session.sources(), self.name, error);
+        // functions of the paused script are called as if they stood here
+        let mut theirs = false;
+        for frame in failure.frames.iter_mut().filter(|frame| frame.source == self.name) {
+            let chunks = self.document.chunks.iter().rev();
+            if theirs {
+                frame.source = self.around.source.clone();
+                frame.text = session.sources.borrow().get(&frame.source).cloned().unwrap_or_default();
+            } else if let Some(chunk) = chunks.into_iter().find(|chunk| chunk.after < frame.line) {
+                chunk.locate(frame);
             }
+            let defined = |ast: &AST| ast.iter_functions().any(|f| frame.enters == format!("`{}`", f.name));
+            theirs = if theirs {
+                true
+            } else {
+                defined(&self.around.functions) && !defined(&self.document.functions)
+            };
         }
         failure
     }
@@ -254,7 +392,7 @@ impl Live {
         }
         let mut scope = Scope::new();
         scope.push_dynamic("value", value);
-        self.host.engine().eval_with_scope::<String>(&mut scope, "value.to_string()").unwrap_or_default()
+        self.engine().eval_with_scope::<String>(&mut scope, "value.to_string()").unwrap_or_default()
     }
 
     /// What a value is, on one line of at most `columns`.
@@ -278,19 +416,25 @@ impl Live {
         self.scope.iter_raw().map(|(name, constant, value)| Variable { name, constant, value })
     }
 
-    /// The imported modules.
+    /// The imported modules; of two under one name the later.
     pub fn modules(&self) -> Vec<Import> {
-        self.kept.iter().flat_map(|(_, kept)| kept).filter_map(Kept::import).cloned().collect()
+        let all = self.document.kept.iter().flat_map(|(_, kept)| kept).filter_map(Kept::import);
+        let mut seen = HashSet::new();
+        let mut modules: Vec<Import> =
+            all.rev().filter(|import| seen.insert(import.alias.clone())).cloned().collect();
+        modules.reverse();
+        modules
     }
 
     /// Names of the functions that chunks defined.
     pub fn functions(&self) -> impl Iterator<Item = &str> {
-        self.functions.iter_functions().map(|f| f.name).filter(|name| !name.starts_with("anon$"))
+        let all = self.document.functions.iter_functions().chain(self.around.functions.iter_functions());
+        all.map(|f| f.name).filter(|name| !name.starts_with("anon$"))
     }
 
     /// Head and doc comment of the functions of that name in all sources read so far.
     pub fn comments(&self, name: &str) -> Vec<String> {
-        let sources = self.host.session().sources();
+        let sources = self.session().sources();
         let in_source = |text: &str| -> Vec<String> {
             let lines: Vec<&str> = text.lines().collect();
             let head = |(i, line): (usize, &&str)| {
@@ -310,21 +454,21 @@ impl Live {
         };
         sources
             .iter()
-            .filter(|(source, _)| source != DOCUMENT)
+            .filter(|(source, _)| source != self.name)
             .flat_map(|(_, text)| in_source(text))
-            .chain(self.chunks.iter().flat_map(|chunk| in_source(&chunk.text)))
+            .chain(self.document.chunks.iter().flat_map(|chunk| in_source(&chunk.text)))
             .collect()
     }
 
     /// The chunks that came to their end, as a script.
     pub fn script(&self) -> String {
-        let chunks = self.chunks.iter().filter(|chunk| chunk.succeeded);
+        let chunks = self.document.chunks.iter().filter(|chunk| chunk.succeeded);
         chunks.map(|chunk| format!("{}\n", chunk.text.trim_end())).map(|text| closed(&text)).collect()
     }
 
     /// Forgets the modules, so that the next evaluation reads their files anew.
     pub fn reload(&self) {
-        self.host.session().modules.borrow_mut().clear();
+        self.session().modules.borrow_mut().clear();
     }
 }
 

@@ -15,6 +15,7 @@ mod lint;
 mod live;
 mod names;
 mod options;
+mod pause;
 mod reference;
 mod resolver;
 mod sandbox;
@@ -22,9 +23,11 @@ mod session;
 mod suggest;
 mod value;
 mod watch;
+mod wrap;
 
 mod api;
 
+pub use api::works_for_a_sweep;
 pub use console::{Console, Silent};
 pub use definitions::definitions;
 pub use failure::{Failure, Frame};
@@ -33,6 +36,7 @@ pub use host::{Host, Options};
 pub use lint::lint;
 pub use live::{Import, Live, Variable};
 pub use names::{KEYWORDS, Names};
+pub use pause::{Pause, Pauses, Reason, Then};
 pub use reference::{Entry, entries};
 pub use resolver::STDLIB;
 /// The scripting language, for functions and types of your own.

@@ -45,7 +45,7 @@ impl Names {
 
     /// How a function is written, as the reference or its definition has it; else its parameters' types.
     pub fn signatures(&self, live: &Live, name: &str) -> Vec<String> {
-        let own = suggest::script_functions(&live.host().session().sources());
+        let own = suggest::script_functions(&live.session().sources());
         let own = own.into_iter().filter(|signature| signature.split('(').next() == Some(name));
         let of = |entry: &Entry| -> Vec<String> {
             let named = entry.names().zip(&entry.signatures).filter(|(known, _)| *known == name);
@@ -95,7 +95,7 @@ impl Names {
     pub fn of_module(&self, live: &Live, alias: &str, start: &str) -> Vec<String> {
         let modules = live.modules();
         let Some(module) = modules.iter().rfind(|module| module.alias == alias) else { return Vec::new() };
-        let Ok(source) = resolver::find(live.host().session(), &module.path) else { return Vec::new() };
+        let Ok(source) = resolver::find(live.session(), &module.path) else { return Vec::new() };
         let open = source.text.lines().filter(|line| line.starts_with("fn ")).map(str::to_owned);
         let names = open.filter_map(|line| Some(format!("{}(", line[3..].split('(').next()?.trim())));
         names.filter(|name| name.starts_with(start)).collect()
@@ -103,7 +103,7 @@ impl Names {
 
     /// Paths that `import` takes.
     pub fn modules(live: &Live, start: &str) -> Vec<String> {
-        resolver::names(live.host().session(), start)
+        resolver::names(live.session(), start)
     }
 }
 

@@ -9,6 +9,7 @@ use rhai::{AST, ASTNode, Engine, EvalAltResult, Expr, Module, Position, Scope, S
 
 use crate::error::{Error, nearest};
 
+use super::pause;
 use super::session::Session;
 
 /// The embedded standard library; a file of the same name in the script's folder or a `--lib` folder wins.
@@ -25,17 +26,12 @@ pub(crate) struct Source {
 /// # Errors
 /// A file that cannot be read, a module that does not exist (with the nearest names).
 pub(crate) fn find(session: &Session, path: &str) -> crate::Result<Source> {
-    let file = if path.ends_with(".rhai") { path.to_owned() } else { format!("{path}.rhai") };
-    let folders = std::iter::once(session.folder()).chain(session.lib.iter().cloned());
-    // a path with its ending, as the command line gives it, also counts from the working directory
-    let direct = path.ends_with(".rhai").then(|| PathBuf::from(path));
-    for candidate in folders.map(|folder| folder.join(&file)).chain(direct) {
-        if candidate.is_file() {
-            let text = std::fs::read_to_string(&candidate)
-                .map_err(|e| crate::error::io_error(&e, "read the module", &candidate))?;
-            return Ok(Source { name: candidate.display().to_string(), text });
-        }
+    if let Some(own) = locate(session, path) {
+        let text =
+            std::fs::read_to_string(&own).map_err(|e| crate::error::io_error(&e, "read the module", &own))?;
+        return Ok(Source { name: own.display().to_string(), text });
     }
+    let file = file_name(path);
     if let Some(text) = STDLIB.get_file(&file).and_then(|f| f.contents_utf8()) {
         return Ok(Source { name: format!("stdlib/{file}"), text: text.to_owned() });
     }
@@ -46,6 +42,27 @@ pub(crate) fn find(session: &Session, path: &str) -> crate::Result<Source> {
         None => "modules are looked for in the script's folder, each `--lib DIR`, then stdlib".to_owned(),
     };
     Err(Error::new(format!("module `{path}` not found")).help(help))
+}
+
+fn file_name(path: &str) -> String {
+    if path.ends_with(".rhai") { path.to_owned() } else { format!("{path}.rhai") }
+}
+
+/// The user's own file of a module, if there is one.
+pub(crate) fn locate(session: &Session, path: &str) -> Option<PathBuf> {
+    let file = file_name(path);
+    let folders = std::iter::once(session.folder()).chain(session.lib.iter().cloned());
+    // a path with its ending, as the command line gives it, also counts from the working directory
+    let direct = path.ends_with(".rhai").then(|| PathBuf::from(path));
+    folders.map(|folder| folder.join(&file)).chain(direct).find(|candidate| candidate.is_file())
+}
+
+/// What `import` takes for a module whose source has this name.
+pub(crate) fn path_of(name: &str) -> &str {
+    match name.strip_prefix("stdlib/") {
+        Some(own) => own.strip_suffix(".rhai").unwrap_or(own),
+        None => name,
+    }
 }
 
 /// Names of all modules that begin with `prefix`, sorted.
@@ -123,6 +140,7 @@ impl rhai::ModuleResolver for Resolver {
             let mut ast = engine.compile(&text)?;
             ast.set_source(&name);
             check_names(&self.session, &name, &ast)?;
+            pause::learn(&self.session, &ast);
             let module = Shared::new(Module::eval_ast_as_new(Scope::new(), &ast, engine)?);
             let closures = ast.iter_functions().filter(|f| f.name.starts_with("anon$"));
             let closures = closures.map(|f| (f.name.to_owned(), module.clone()));

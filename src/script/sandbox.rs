@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// The folders and files that a script may write.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Sandbox {
     roots: Vec<PathBuf>,
 }

@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 
 use super::args::Given;
 use super::console::Console;
+use super::live::Chunk;
+use super::pause::Pauser;
 use super::sandbox::Sandbox;
 
 /// The state behind a [`Host`](super::Host); functions registered by an embedding program may hold it too.
@@ -56,6 +58,14 @@ pub struct Session {
     pub(crate) depth: Cell<usize>,
     /// The looking functions, once one was called.
     pub(crate) inspect: RefCell<Option<Shared<AST>>>,
+    /// Pauses the script, where the debugger is registered.
+    pub(super) pauser: RefCell<Option<Rc<Pauser>>>,
+    /// Where pauses were offered; the debugger may not be registered yet.
+    pub(crate) may_pause: Cell<bool>,
+    /// A source that calls `breakpoint()`, read while nothing could pause.
+    pub(crate) missed_breakpoint: RefCell<Option<String>>,
+    /// The chunk of a prompt that runs, and the name of its document.
+    pub(super) chunk: RefCell<Option<(String, Chunk)>>,
 }
 
 impl Session {
@@ -89,6 +99,10 @@ impl Session {
             in_point: Cell::default(),
             depth: Cell::default(),
             inspect: RefCell::default(),
+            pauser: RefCell::default(),
+            may_pause: Cell::default(),
+            missed_breakpoint: RefCell::default(),
+            chunk: RefCell::default(),
         }
     }
 

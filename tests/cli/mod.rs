@@ -7,6 +7,7 @@ mod check_script;
 mod errors;
 mod hub;
 mod own_method;
+mod pause;
 mod repl;
 mod report;
 mod resume;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use raco::error::Kind;
-use raco::script::{Host, Options};
+use raco::script::{Host, Options, Pause, Pauses, Reason, Then};
 
 #[test]
 fn a_panic_of_a_host_function_is_an_internal_error_and_the_host_lives_on() {
@@ -76,4 +76,20 @@ fn the_stack_of_a_test_thread_holds_the_deepest_recursion() {
         let failure = host.run(script, "a.rhai").unwrap_err();
         assert!(failure.error.what().contains("levels deep"), "{script}: {failure}");
     }
+}
+
+#[test]
+fn a_breakpoint_asks_the_embedding_program_and_without_one_goes_on() {
+    let script = "let x = 1;\nbreakpoint();\nx";
+    let host = Host::new(Options::default()).unwrap();
+    assert_eq!(host.run(script, "a.rhai").unwrap().as_int(), Ok(1));
+    let prompt = |pause: &Pause<'_>| {
+        assert_eq!((pause.reason, pause.place.to_string().as_str()), (Reason::Breakpoint, "a.rhai:2:1"));
+        pause.live.borrow_mut().run("x += 41").map(drop).unwrap();
+        Then::Continue
+    };
+    let pauses = Pauses { prompt: Rc::new(prompt), request: Arc::default(), when: None };
+    let mut host = Host::new(Options { pauses: Some(pauses), ..Options::default() }).unwrap();
+    host.arm(script);
+    assert_eq!(host.run(script, "a.rhai").unwrap().as_int(), Ok(42));
 }

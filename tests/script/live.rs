@@ -2,7 +2,7 @@
 
 use raco::script::{Host, Live, Names, Options};
 
-fn live() -> Live {
+fn live() -> Live<'static> {
     Live::new(Host::new(Options::default()).unwrap())
 }
 
@@ -57,7 +57,7 @@ fn an_error_tells_the_chunk_and_its_line_and_loses_nothing() {
 fn names_are_completed_by_what_a_value_is() {
     let mut live = live();
     live.run("let h = matrix([[1.0]]); let m = #{ inner: #{ first: 1 } };").map(drop).unwrap();
-    let names = Names::new(live.host().engine());
+    let names = Names::new(live.engine());
     assert_eq!(names.members(&live, "h", "row"), ["row(", "row_norms(", "rows"]);
     assert_eq!(names.members(&live, "m.inner", "fir"), ["first"]);
     assert_eq!(names.signatures(&live, "cagrad_dual"), ["cagrad_dual(h, w, c)"]);

@@ -15,40 +15,75 @@ pub(super) struct Command {
     does: &'static str,
 }
 
-/// All commands.
+const HELP: Command =
+    Command { name: "help", takes: "[NAME]", does: "what there is, or what a function takes" };
+const WHO: Command = Command { name: "who", takes: "", does: "the variables, with what they are" };
+
+/// The commands of the prompt.
 pub(super) const COMMANDS: [Command; 6] = [
-    Command { name: "help", takes: "[NAME]", does: "what there is, or what a function takes" },
-    Command { name: "who", takes: "", does: "the variables, with what they are" },
+    HELP,
+    WHO,
     Command { name: "run", takes: "FILE", does: "runs a script here: its variables stay" },
     Command { name: "reload", takes: "", does: "reads edited modules anew" },
     Command { name: "save", takes: "FILE", does: "writes the lines so far as a script" },
     Command { name: "quit", takes: "", does: "leaves" },
 ];
 
-/// Runs a command; false where it ends the prompt.
-pub(super) fn run(live: &mut Live, command: &str) -> Result<bool, Failure> {
-    let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-    let rest = rest.trim();
+/// The commands at a pause of a script.
+pub(super) const AT_PAUSE: [Command; 7] = [
+    Command { name: "step", takes: "", does: "to the next statement, into functions that are called" },
+    Command { name: "next", takes: "", does: "to the next statement, over functions that are called" },
+    Command { name: "continue", takes: "", does: "goes on; the end of the input does the same" },
+    Command { name: "quit", takes: "", does: "stops the run after this step, with a checkpoint" },
+    Command { name: "where", takes: "", does: "the lines around this place" },
+    WHO,
+    HELP,
+];
+
+/// What a command asks of the loop that reads it.
+pub(super) enum Outcome {
+    Stay,
+    Leave,
+}
+
+/// Runs a command of the prompt.
+pub(super) fn run(live: &mut Live, command: &str) -> Result<Outcome, Failure> {
+    let (name, rest) = split(command);
     match name {
-        "help" | "h" | "?" if rest.is_empty() => say(&overview()),
-        "help" | "h" | "?" => say(&help(live, rest)?),
-        "who" => say(&who(live)),
         "run" => {
             let file = path(rest, "run")?;
             live.run_file(Path::new(file)).map(drop)?;
         }
         "reload" => live.reload(),
         "save" => save(live, Path::new(path(rest, "save")?))?,
-        "quit" | "q" => return Ok(false),
+        "quit" | "q" => return Ok(Outcome::Leave),
+        _ => look(live, command, &COMMANDS)?,
+    }
+    Ok(Outcome::Stay)
+}
+
+/// Runs a command that only looks.
+pub(super) fn look(live: &Live, command: &str, commands: &[Command]) -> Result<(), Error> {
+    let (name, rest) = split(command);
+    match name {
+        "help" | "h" | "?" if rest.is_empty() => say(&overview(commands)),
+        "help" | "h" | "?" => say(&help(live, rest)?),
+        "who" => say(&who(live)),
         other => {
-            let near = nearest(other, COMMANDS.iter().map(|command| command.name));
+            let near = nearest(other, commands.iter().map(|command| command.name));
             let hint = near.first().map_or_else(String::new, |near| format!("did you mean `:{near}`? "));
-            return Err(Error::new(format!("unknown command `:{other}`"))
-                .help(format!("{hint}`:help` lists them"))
-                .into());
+            return Err(
+                Error::new(format!("unknown command `:{other}`")).help(format!("{hint}`:help` lists them"))
+            );
         }
     }
-    Ok(true)
+    Ok(())
+}
+
+/// The name of a command, and what follows it.
+pub(super) fn split(command: &str) -> (&str, &str) {
+    let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+    (name, rest.trim())
 }
 
 fn path<'a>(rest: &'a str, command: &str) -> Result<&'a str, Error> {
@@ -58,8 +93,8 @@ fn path<'a>(rest: &'a str, command: &str) -> Result<&'a str, Error> {
     Ok(rest.trim_matches('"'))
 }
 
-fn overview() -> String {
-    let lines = COMMANDS.iter().map(|c| format!("  :{:<14} {}", format!("{} {}", c.name, c.takes), c.does));
+fn overview(commands: &[Command]) -> String {
+    let lines = commands.iter().map(|c| format!("  :{:<14} {}", format!("{} {}", c.name, c.takes), c.does));
     let lines: Vec<String> = lines.collect();
     format!(
         "Anything else is Rhai: `let x = 1`, `x + 1`. A value is shown; Tab completes; Ctrl-C stops what runs.\n{}",
@@ -69,7 +104,7 @@ fn overview() -> String {
 
 fn help(live: &Live, name: &str) -> Result<String, Error> {
     let name = name.trim_end_matches(['(', ')']).rsplit(['.', ':']).next().unwrap_or(name);
-    let found = doc::functions(name);
+    let found = doc::functions(name, live.session().console().width());
     if !found.is_empty() {
         return Ok(found);
     }
@@ -77,7 +112,7 @@ fn help(live: &Live, name: &str) -> Result<String, Error> {
     if !own.is_empty() {
         return Ok(own.join("\n\n"));
     }
-    let names = Names::new(live.host().engine());
+    let names = Names::new(live.engine());
     let words = names.words(live, "");
     let known = words.iter().map(|word| word.trim_end_matches('('));
     let all = entries();
@@ -91,7 +126,7 @@ fn help(live: &Live, name: &str) -> Result<String, Error> {
 
 fn who(live: &Live) -> String {
     const PAPER: usize = 100;
-    let columns = live.host().session().console().width().unwrap_or(PAPER).max(40);
+    let columns = live.session().console().width().unwrap_or(PAPER).max(40);
     let widest = live.variables().map(|variable| variable.name.chars().count()).max().unwrap_or(0).min(24);
     let mut lines: Vec<String> = live
         .variables()

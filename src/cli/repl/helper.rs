@@ -12,20 +12,21 @@ use rustyline::{Context, Helper};
 
 use crate::script::{KEYWORDS, Live, Names};
 
-use super::commands::COMMANDS;
+use super::commands::Command;
 use super::scan::{Kind, open_call, partner, scan};
 
 /// What rustyline asks about a line.
-pub(super) struct Prompt {
-    live: Rc<RefCell<Live>>,
+pub(super) struct Prompt<'e> {
+    live: Rc<RefCell<Live<'e>>>,
+    commands: &'static [Command],
     names: RefCell<Option<Names>>,
     files: FilenameCompleter,
     colour: bool,
 }
 
-impl Prompt {
-    pub fn new(live: Rc<RefCell<Live>>, colour: bool) -> Self {
-        Self { live, names: RefCell::new(None), files: FilenameCompleter::new(), colour }
+impl<'e> Prompt<'e> {
+    pub fn new(live: Rc<RefCell<Live<'e>>>, commands: &'static [Command], colour: bool) -> Self {
+        Self { live, commands, names: RefCell::new(None), files: FilenameCompleter::new(), colour }
     }
 
     /// Forgets what the last line may have changed.
@@ -36,13 +37,13 @@ impl Prompt {
     fn ask<T>(&self, question: impl FnOnce(&Names, &Live) -> T) -> T {
         let live = self.live.borrow();
         let mut names = self.names.borrow_mut();
-        question(names.get_or_insert_with(|| Names::new(live.host().engine())), &live)
+        question(names.get_or_insert_with(|| Names::new(live.engine())), &live)
     }
 }
 
-impl Helper for Prompt {}
+impl Helper for Prompt<'_> {}
 
-impl Completer for Prompt {
+impl Completer for Prompt<'_> {
     type Candidate = Pair;
 
     fn complete(
@@ -59,7 +60,8 @@ impl Completer for Prompt {
             return self.files.complete(line, pos, context);
         }
         if let Some(start) = command.filter(|c| !c.contains(' ')) {
-            let names = COMMANDS.iter().map(|c| c.name.to_owned()).filter(|name| name.starts_with(start));
+            let names =
+                self.commands.iter().map(|c| c.name.to_owned()).filter(|name| name.starts_with(start));
             return Ok((pos - start.len(), pairs(names.collect())));
         }
         if let Some(open) = scan(text, &KEYWORDS).open_string {
@@ -97,7 +99,7 @@ fn pairs(words: Vec<String>) -> Vec<Pair> {
     words.into_iter().map(|word| Pair { display: word.clone(), replacement: word }).collect()
 }
 
-impl Hinter for Prompt {
+impl Hinter for Prompt<'_> {
     type Hint = String;
 
     fn hint(&self, line: &str, pos: usize, _context: &Context<'_>) -> Option<String> {
@@ -113,7 +115,7 @@ impl Hinter for Prompt {
     }
 }
 
-impl Highlighter for Prompt {
+impl Highlighter for Prompt<'_> {
     fn highlight<'l>(&self, line: &'l str, pos: usize) -> Cow<'l, str> {
         if !self.colour || line.starts_with(':') {
             return line.into();
@@ -158,7 +160,7 @@ impl Highlighter for Prompt {
     }
 }
 
-impl Validator for Prompt {
+impl Validator for Prompt<'_> {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let text = context.input();
         // a blank line ends what would otherwise go on for ever

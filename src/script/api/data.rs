@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 
 use super::super::session::Session;
-use super::super::value::{Answer, Opts, count, show, type_of};
+use super::super::value::{Answer, Opts, count, show, to_json, type_of};
 use super::model::prompt;
 
 /// A set of examples with the reference that scores them.
@@ -206,6 +206,9 @@ fn preferences(engine: &mut Engine) {
         let reference = p.reference.clone().ok_or_else(no_reference)?;
         Ok(p.score(&reference, "reference log-probs")?)
     });
+    engine.register_fn("ids", |p: &mut Preferences| -> Array {
+        p.inner.examples.iter().map(|e| ids(e)).collect()
+    });
     engine.register_fn("batches", |p: &mut Preferences, options: Map| -> Answer<Batches> {
         Ok(batches(p, options)?)
     });
@@ -246,12 +249,27 @@ fn batch(engine: &mut Engine) {
     engine.register_fn("rows", |b: &mut Batch| -> Array {
         b.0.examples.iter().map(|e| Dynamic::from(row_map(e, &b.0.objectives))).collect()
     });
+    engine.register_fn("ids", |b: &mut Batch| -> Array { b.0.examples.iter().map(|e| ids(e)).collect() });
     let text = |b: &mut Batch| {
         let tokens = b.0.scored_tokens();
         format!("Batch({} rows, {tokens} response tokens)", b.0.len())
     };
     engine.register_fn("to_string", text);
     engine.register_fn("to_debug", text);
+}
+
+/// The token ids of a row, in the form of the layout `ids`.
+fn ids(example: &Example) -> Dynamic {
+    let numbers = |ids: &[u32]| -> Dynamic {
+        ids.iter().map(|&id| Dynamic::from(i64::from(id))).collect::<Array>().into()
+    };
+    let keys: &[&str] =
+        if example.responses.len() == 1 { &["response_ids"] } else { &["chosen_ids", "rejected_ids"] };
+    let responses = keys.iter().zip(&example.responses).map(|(key, r)| ((*key).into(), numbers(&r.ids)));
+    std::iter::once(("prompt_ids".into(), numbers(&example.prompt_ids)))
+        .chain(responses)
+        .collect::<Map>()
+        .into()
 }
 
 pub(super) fn names(names: &[String]) -> Array {
@@ -290,14 +308,15 @@ fn read_options(mut options: Opts, policy: &Model) -> Result<(Option<Rc<Referenc
     };
     let reference = options.host::<Model>("reference", "a model, such as `policy.frozen()`")?;
     options.finish()?;
-    let reference = reference.map(|model| Reference::new(model, cache_folder().as_deref()).map(Rc::new));
+    let reference =
+        reference.map(|model| Reference::new(model, cache_folder("reference").as_deref()).map(Rc::new));
     Ok((reference.transpose()?, read))
 }
 
-/// Where reference log-probs are kept between runs.
-fn cache_folder() -> Option<PathBuf> {
+/// Where something is kept between runs, such as reference log-probs.
+pub(super) fn cache_folder(what: &str) -> Option<PathBuf> {
     let chosen = std::env::var_os("RACO_CACHE").filter(|v| !v.is_empty()).map(PathBuf::from);
-    chosen.or_else(|| dirs::cache_dir().map(|d| d.join("raco"))).map(|d| d.join("reference"))
+    chosen.or_else(|| dirs::cache_dir().map(|d| d.join("raco"))).map(|d| d.join(what))
 }
 
 fn load(session: &Rc<Session>, path: &str, policy: &Model, options: Map) -> Result<Preferences> {
@@ -376,6 +395,10 @@ fn pair(map: &Map) -> Result<Row> {
         Ok((name.to_string(), label))
     };
     let labels = labels.iter().map(label).collect::<Result<_>>()?;
+    if map.contains_key("prompt_ids") {
+        let whole = to_json(&Dynamic::from(map.clone()))?;
+        return Row::pair_from_json(whole.as_object().unwrap_or(&serde_json::Map::new()));
+    }
     Ok(Row::pair(prompt_of(map)?, field(map, "chosen")?, field(map, "rejected")?, labels))
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Error, Result, nearest};
 use crate::math::Matrix;
 use crate::run::Stateful;
 
+use super::super::pause;
 use super::super::resolver::{self, Source};
 use super::super::session::Session;
 use super::super::value::{Answer, array, floats, show, type_of};
@@ -363,6 +364,7 @@ pub(super) fn compile(session: &Session, engine: &Engine, source: &Source) -> An
     let in_file = |error| EvalAltResult::ErrorInModule(source.name.clone(), error, Position::NONE);
     let mut ast = engine.compile(&source.text).map_err(|e| in_file(e.into()))?;
     ast.set_source(&source.name);
+    pause::learn(session, &ast);
     Ok(ast)
 }
 

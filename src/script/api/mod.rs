@@ -5,9 +5,11 @@ mod data;
 mod files;
 mod fronts;
 mod gradients;
+mod judge;
 mod look;
 mod loss;
 mod math;
+mod measure;
 mod method;
 mod model;
 mod optim;
@@ -28,6 +30,7 @@ use rhai::Engine;
 use super::session::Session;
 
 pub(super) use method::{find as find_aggregator, options_of as aggregator_options};
+pub use sweep::works_for_a_sweep;
 
 /// Registers everything.
 pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
@@ -43,11 +46,13 @@ pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     gradients::register(engine, session);
     optim::register(engine);
     method::register(engine, session);
+    measure::register(engine);
     run::register(engine, session);
     report::register(engine, session);
     snapshot::register(engine);
     sweep::register(engine, session);
     view::register(engine, session);
     fronts::register(engine, session);
+    judge::register(engine, session);
     look::register(engine, session);
 }

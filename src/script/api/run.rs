@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use candle_core::DType;
-use rhai::{Array, Dynamic, Engine, Map};
+use rhai::{Array, Dynamic, Engine, Map, NativeCallContext};
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
@@ -184,11 +184,18 @@ impl Inner {
         modules.iter().try_for_each(|module| self.run.borrow().add_module(module))
     }
 
-    fn log(&self, gradients: &Gradients, update: &Map, more: &Map) -> Result<()> {
+    fn log(
+        &self,
+        context: &NativeCallContext,
+        gradients: &Gradients,
+        update: &Map,
+        more: &Map,
+    ) -> Answer<()> {
         let list = |key: &str| update.get(key).and_then(|v| v.read_lock::<Array>().map(|a| a.to_vec()));
         let Some(w) = list("w") else {
             return Err(Error::new("the update has no weights `w`")
-                .help("log what `method.update(gradients, weights)` returned"));
+                .help("log what `method.update(gradients, weights)` returned")
+                .into());
         };
         let alpha = list("alpha").map(|a| floats(&a, "alpha")).transpose()?;
         let mut diagnostics = serde_json::Map::new();
@@ -226,8 +233,22 @@ impl Inner {
             self.steps.get(),
             &message(&row, &diagnostics),
         );
-        Ok(())
+        let pauser = self.session.pauser.borrow().clone();
+        pauser
+            .map_or(Ok(()), |pauser| pauser.logged(&self.session, context.engine(), || names(row, done - 1)))
     }
+}
+
+/// The names of a condition: the columns of the row, its step, and the least of its cosines.
+fn names(row: serde_json::Map<String, Value>, step: usize) -> Result<Map> {
+    let rows = row.get("cosines").and_then(Value::as_object);
+    let cosines = rows.into_iter().flat_map(|rows| rows.values().filter_map(Value::as_object));
+    let least = cosines.flat_map(|row| row.values().filter_map(Value::as_f64)).reduce(f64::min);
+    let row = row.into_iter().map(|(name, value)| Ok((name.into(), from_json(&value)?)));
+    let mut names = row.collect::<Result<Map>>()?;
+    names.insert("step".into(), (step as i64).into());
+    names.extend(least.map(|cosine| ("cosine".into(), cosine.into())));
+    Ok(names)
 }
 
 /// Losses, cosines, and the diagnostics that are short lists: `quality 0.690 brevity 0.710 · cos -0.55 · p 0.60 0.40`.
@@ -352,12 +373,23 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
         run.0.steps.set(batches.len());
         Steps { run: run.0.clone(), batches }
     });
-    engine.register_fn("log", |run: &mut Run, gradients: Gradients, update: Map| -> Answer<()> {
-        Ok(run.0.log(&gradients, &update, &Map::new())?)
-    });
-    engine.register_fn("log", |run: &mut Run, gradients: Gradients, update: Map, more: Map| -> Answer<()> {
-        Ok(run.0.log(&gradients, &update, &more)?)
-    });
+    engine.register_fn(
+        "log",
+        |context: NativeCallContext, run: &mut Run, gradients: Gradients, update: Map| -> Answer<()> {
+            run.0.log(&context, &gradients, &update, &Map::new())
+        },
+    );
+    engine.register_fn(
+        "log",
+        |context: NativeCallContext,
+         run: &mut Run,
+         gradients: Gradients,
+         update: Map,
+         more: Map|
+         -> Answer<()> { run.0.log(&context, &gradients, &update, &more) },
+    );
+    // where a script can pause, the debugger stops before this call
+    engine.register_fn("breakpoint", || {});
     engine.register_get("step", |run: &mut Run| run.0.run.borrow().step() as i64);
     engine.register_get("dir", |run: &mut Run| run.0.run.borrow().dir().display().to_string());
     engine.register_fn("path", |run: &mut Run, name: &str| -> Answer<String> {

@@ -104,6 +104,11 @@ fn grids(grid: &Dynamic) -> Result<Vec<Axes>> {
     }
 }
 
+/// True in a process that another one started to work off points of its sweep.
+pub fn works_for_a_sweep() -> bool {
+    std::env::var_os(WORKER).is_some()
+}
+
 /// True for two paths of one folder that exists.
 fn same(one: &Path, other: &Path) -> bool {
     one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))

@@ -14,6 +14,7 @@ use crate::run::{Table as Plain, write_whole};
 
 use super::super::session::Session;
 use super::super::value::{Answer, Opts, from_json, number, show, to_json, type_of, unknown};
+use super::super::wrap::wrapped;
 use super::report;
 use super::text::{PAPER, cell};
 
@@ -209,25 +210,6 @@ impl Shown {
             _ => cell,
         }
     }
-}
-
-/// Lines of at most `width`, broken between words.
-fn wrapped(text: &str, width: usize) -> String {
-    let mut out = String::new();
-    let mut used = 0;
-    for word in text.split(' ') {
-        let letters = word.chars().count();
-        if used > 0 && used + 1 + letters > width {
-            out.push('\n');
-            used = 0;
-        } else if used > 0 {
-            out.push(' ');
-            used += 1;
-        }
-        out += word;
-        used += letters;
-    }
-    out
 }
 
 /// |x| / scale as a bar: blocks in a terminal, signs on paper.
