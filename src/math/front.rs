@@ -228,7 +228,6 @@ pub fn weight_coverage(weights: &[f64], scores: &[f64], tolerance: f64) -> Resul
             }
         }
     }
-    let tau = (by_weight > 0 && by_score > 0)
-        .then(|| balance / ((by_weight as f64).sqrt() * (by_score as f64).sqrt()));
+    let tau = (by_weight > 0 && by_score > 0).then(|| balance / (by_weight as f64 * by_score as f64).sqrt());
     Ok(Coverage { tau, violations, pairs: by_weight })
 }

@@ -41,4 +41,4 @@ pub use matrix::Matrix;
 pub use min_norm::{MinNorm, min_norm_point};
 pub use nash::{FairScaling, fair_scaling, nash_bargaining};
 pub use simplex::{Given, clip, preference_weights, simplex_project};
-pub use statistics::{Interval, SignFlip, bootstrap_t, sign_flip, t_interval, t_quantile};
+pub use statistics::{Interval, SignFlip, bootstrap_t, sign_flip, t_interval, t_quantile, wilson_interval};

@@ -82,6 +82,24 @@ pub fn bootstrap_t(values: &[f64], level: f64, samples: usize, seed: u64) -> Res
     Ok(Interval { mean, low: mean - high * error, high: mean - low * error })
 }
 
+/// Wilson's 95 % interval (1927) of a share, `successes` of `n`, with z = 1.96: the shares q with |p − q| ≤ z √(q(1 − q)/n).
+/// Halves among the successes are fine: of values in \[0, 1\] none vary more than zeros and ones, so it is wide enough.
+///
+/// # Errors
+/// No trial; successes below 0 or above `n`.
+pub fn wilson_interval(successes: f64, n: usize) -> Result<Interval> {
+    const Z: f64 = 1.959_963_984_540_054;
+    if n == 0 || !(0.0..=n as f64).contains(&successes) {
+        return Err(Error::new(format!("a share of {successes} in {n}"))
+            .help("give a number of successes between 0 and the number of trials, which is not 0"));
+    }
+    let n = n as f64;
+    let (mean, shrink) = (successes / n, 1.0 + Z * Z / n);
+    let middle = (mean + Z * Z / (2.0 * n)) / shrink;
+    let reach = Z / shrink * (mean * (1.0 - mean) / n + Z * Z / (4.0 * n * n)).sqrt();
+    Ok(Interval { mean, low: (middle - reach).max(0.0), high: (middle + reach).min(1.0) })
+}
+
 /// What the signs of paired differences say.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SignFlip {
@@ -147,24 +165,23 @@ pub fn t_quantile(p: f64, degrees: f64) -> f64 {
     if !(p > 0.0 && p < 1.0 && degrees > 0.0) {
         return f64::NAN;
     }
-    if p < 0.5 {
-        return -t_quantile(1.0 - p, degrees);
+    if p == 0.5 {
+        return 0.0;
     }
-    // P(|T| ≤ x) = I_y(1/2, degrees/2), y = x²/(degrees + x²)
-    let within = |x: f64| beta_share(x * x / (degrees + x * x), 0.5, 0.5 * degrees);
-    let wanted = 2.0 * p - 1.0;
+    // P(|T| > x) = I_y(degrees/2, 1/2), y = degrees/(degrees + x²): the tail, so that small ones keep their digits
+    let tail = p.min(1.0 - p);
+    let beyond = |x: f64| beta_share(degrees / (degrees + x * x), 0.5 * degrees, 0.5);
     let (mut low, mut high) = (0.0, 1.0);
-    while within(high) < wanted && high < 1e150 {
+    while beyond(high) > 2.0 * tail && high < 1e150 {
         (low, high) = (high, 2.0 * high);
     }
-    for _ in 0..200 {
+    loop {
         let middle = 0.5 * (low + high);
         if middle <= low || middle >= high {
-            break;
+            return middle.copysign(p - 0.5);
         }
-        if within(middle) < wanted { low = middle } else { high = middle }
+        if beyond(middle) > 2.0 * tail { low = middle } else { high = middle }
     }
-    0.5 * (low + high)
 }
 
 /// Regularised incomplete beta function I_x(a, b), by the continued fraction 26.5.8 of Abramowitz and Stegun on the side

@@ -21,6 +21,7 @@ mod fronts;
 mod fronts_view;
 mod grid;
 mod heat;
+mod judge;
 mod listing;
 mod log;
 mod meter;
@@ -44,6 +45,7 @@ pub use fronts::{
     MeanPoint, Named, Place, Point, Variant, fronts,
 };
 pub use grid::Grid;
+pub use judge::{Answer, Judge, Judged, Verdicts};
 pub use listing::{Listing, Query, list_runs};
 pub use log::{Log, flatten, read_log};
 pub use meter::{Memory, Meter, memory, reset_peak_memory};

@@ -77,5 +77,9 @@ print(json.dumps({
         for nu in [1, 2, 3, 4.5, 9, 30, 1000] for p in [0.5, 0.6, 0.9, 0.975, 0.9995, 0.05, 1e-6]
     ],
     "bootstrap_t": {"values": values.tolist(), "level": 0.9, "interval": ends[:, 0].tolist()},
+    "wilson": [
+        [k, n, *(float(x) for x in stats.binomtest(k, n).proportion_ci(0.95, method="wilson"))]
+        for k, n in [(0, 1), (1, 1), (3, 10), (50, 64), (256, 256)]
+    ],
     "kendall": {"weights": weights, "scores": scores, "tau": float(stats.kendalltau(weights, scores).statistic)},
 }))

@@ -3,6 +3,7 @@ mod events;
 mod figure;
 mod folder;
 mod fronts;
+mod judge;
 mod listing;
 mod log;
 mod meter;

@@ -308,14 +308,15 @@ fn read_options(mut options: Opts, policy: &Model) -> Result<(Option<Rc<Referenc
     };
     let reference = options.host::<Model>("reference", "a model, such as `policy.frozen()`")?;
     options.finish()?;
-    let reference = reference.map(|model| Reference::new(model, cache_folder().as_deref()).map(Rc::new));
+    let reference =
+        reference.map(|model| Reference::new(model, cache_folder("reference").as_deref()).map(Rc::new));
     Ok((reference.transpose()?, read))
 }
 
-/// Where reference log-probs are kept between runs.
-fn cache_folder() -> Option<PathBuf> {
+/// Where something is kept between runs, such as reference log-probs.
+pub(super) fn cache_folder(what: &str) -> Option<PathBuf> {
     let chosen = std::env::var_os("RACO_CACHE").filter(|v| !v.is_empty()).map(PathBuf::from);
-    chosen.or_else(|| dirs::cache_dir().map(|d| d.join("raco"))).map(|d| d.join("reference"))
+    chosen.or_else(|| dirs::cache_dir().map(|d| d.join("raco"))).map(|d| d.join(what))
 }
 
 fn load(session: &Rc<Session>, path: &str, policy: &Model, options: Map) -> Result<Preferences> {

@@ -5,6 +5,7 @@ mod data;
 mod files;
 mod fronts;
 mod gradients;
+mod judge;
 mod look;
 mod loss;
 mod math;
@@ -52,5 +53,6 @@ pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     sweep::register(engine, session);
     view::register(engine, session);
     fronts::register(engine, session);
+    judge::register(engine, session);
     look::register(engine, session);
 }
