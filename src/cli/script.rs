@@ -21,6 +21,9 @@ pub(super) struct Own {
     /// Ctrl-C pauses the script at its next statement and opens a prompt there; a second one stops it.
     #[arg(long)]
     pub pause: bool,
+    /// Reads imported modules and aggregators of yours anew between two steps when their files change.
+    #[arg(long)]
+    pub watch: bool,
     /// Opens a prompt after each step whose row of the log meets a condition, such as "cosine < -0.3".
     #[arg(long, value_name = "CONDITION")]
     pub break_when: Option<String>,
@@ -43,13 +46,14 @@ pub(super) fn run(mut own: Own, file: PathBuf, args: Vec<String>) -> i32 {
 
 /// A host that shows on the terminal, and opens its prompt where a script pauses.
 pub(super) fn host(own: Own, args: Vec<String>, signals: &Signals) -> Result<Host> {
-    let Own { lib, break_when: when, .. } = own;
+    let Own { lib, watch, break_when: when, .. } = own;
     check_lib(&lib)?;
     let paused = Paused::new(signals.interrupt.clone());
     let pauses =
         Pauses { prompt: Rc::new(move |pause| paused.talk(pause)), request: signals.pause.clone(), when };
     let interrupt = signals.interrupt.clone();
-    Host::new(Options { lib, args, console: Rc::new(Terminal::new()), interrupt, pauses: Some(pauses) })
+    let console = Rc::new(Terminal::new());
+    Host::new(Options { lib, args, console, interrupt, watch, pauses: Some(pauses) })
 }
 
 impl Own {
@@ -74,6 +78,7 @@ impl Own {
                 "--lib" => self.lib.push(value("DIR")?.into()),
                 "--break-when" => self.break_when = Some(value("\"cosine < -0.3\"")?),
                 "--pause" if word == key => self.pause = true,
+                "--watch" if word == key => self.watch = true,
                 _ => rest.push(word),
             }
         }

@@ -28,7 +28,7 @@ pub use figure::run_figure;
 pub use files::write_whole;
 pub use folder::{Run, RunOptions, Source};
 pub use grid::Grid;
-pub use log::{Log, flatten, read_log};
+pub use log::{Log, columns, flatten, read_log};
 pub use meter::{Memory, Meter, memory};
 pub use plot::{Plot, Series, Style};
 pub use row::{Responses, StepRow, cosines, named};

@@ -37,6 +37,9 @@ pub struct Options {
     pub console: Rc<dyn Console>,
     /// Stops the script when set: at the end of the step inside `run.steps`, at once elsewhere.
     pub interrupt: Arc<AtomicBool>,
+    /// Modules and aggregators of the user's that change on disk are read anew between two steps of `run.steps`; a run
+    /// that began so is resumed so.
+    pub watch: bool,
     /// Where scripts may pause, and who talks then; without, `breakpoint()` does nothing. A host that can pause runs
     /// the lines of scripts more slowly: [`Host::arm`] says when it does.
     pub pauses: Option<Pauses>,
@@ -49,6 +52,7 @@ impl Default for Options {
             args: Vec::new(),
             console: Rc::new(Silent),
             interrupt: Arc::default(),
+            watch: false,
             pauses: None,
         }
     }
@@ -79,7 +83,7 @@ impl Host {
     /// # Errors
     /// Arguments that are no `--key value` words.
     pub fn new(options: Options) -> Result<Self> {
-        let Options { lib, args, console, interrupt, pauses } = options;
+        let Options { lib, args, console, interrupt, watch: edits, pauses } = options;
         let given = Given::parse(&args)?;
         let session = Rc::new(Session::new(console, interrupt, lib, given));
         let known = Known::default();
@@ -98,6 +102,10 @@ impl Host {
             shared.console().print(&format!("{place}{line}{text}"));
         });
         api::register(&mut engine, &session);
+        let resumed = session.given.borrow().peek("resume").map(PathBuf::from);
+        if edits || resumed.is_some_and(|dir| api::was_watched(&dir)) {
+            session.edits.replace(Some(Rc::default()));
+        }
         session.may_pause.set(pauses.is_some());
         Ok(Self { engine, session, known, pauses, words: args })
     }

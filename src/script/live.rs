@@ -376,11 +376,7 @@ impl<'e> Live<'e> {
                 chunk.locate(frame);
             }
             let defined = |ast: &AST| ast.iter_functions().any(|f| frame.enters == format!("`{}`", f.name));
-            theirs = if theirs {
-                true
-            } else {
-                defined(&self.around.functions) && !defined(&self.document.functions)
-            };
+            theirs = theirs || defined(&self.around.functions) && !defined(&self.document.functions);
         }
         failure
     }

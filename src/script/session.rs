@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 
 use super::args::Given;
 use super::console::Console;
+use super::edits::Edits;
 use super::live::Chunk;
 use super::pause::Pauser;
 use super::sandbox::Sandbox;
@@ -49,6 +50,8 @@ pub struct Session {
     pub(crate) depth: Cell<usize>,
     /// The looking functions, once one was called.
     pub(crate) inspect: RefCell<Option<Shared<AST>>>,
+    /// Files that are read anew when they change, where that was asked for.
+    pub(super) edits: RefCell<Option<Rc<Edits>>>,
     /// Pauses the script, where the debugger is registered.
     pub(super) pauser: RefCell<Option<Rc<Pauser>>>,
     /// Where pauses were offered; the debugger may not be registered yet.
@@ -85,6 +88,7 @@ impl Session {
             constants: RefCell::default(),
             depth: Cell::default(),
             inspect: RefCell::default(),
+            edits: RefCell::default(),
             pauser: RefCell::default(),
             may_pause: Cell::default(),
             missed_breakpoint: RefCell::default(),

@@ -10,6 +10,7 @@ mod own_method;
 mod pause;
 mod repl;
 mod resume;
+mod watch;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -26,6 +26,7 @@ use rhai::Engine;
 use super::session::Session;
 
 pub(super) use method::{find as find_aggregator, options_of as aggregator_options};
+pub(super) use run::was_watched;
 
 /// Registers everything.
 pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
