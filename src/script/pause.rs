@@ -467,9 +467,9 @@ fn place(session: &Session, source: &str, pos: Position) -> Frame {
     let text = session.sources.borrow().get(source).cloned().unwrap_or_default();
     let mut frame = Frame { source: source.to_owned(), line, column, enters: String::new(), text };
     // lines of a prompt are parts of one document
-    if let Some((document, chunk)) = &*session.chunk.borrow()
-        && document == source
-        && line > chunk.after
+    if let Some((document, chunks)) = &*session.chunks.borrow()
+        && *document == source
+        && let Some(chunk) = chunks.iter().rev().find(|chunk| chunk.after < line)
     {
         chunk.locate(&mut frame);
     }

@@ -58,8 +58,8 @@ pub struct Session {
     pub(crate) may_pause: Cell<bool>,
     /// A source that calls `breakpoint()`, read while nothing could pause.
     pub(crate) missed_breakpoint: RefCell<Option<String>>,
-    /// The chunk of a prompt that runs, and the name of its document.
-    pub(super) chunk: RefCell<Option<(String, Chunk)>>,
+    /// The document of the prompt that runs a line, and its chunks.
+    pub(super) chunks: RefCell<Option<(&'static str, Vec<Chunk>)>>,
 }
 
 impl Session {
@@ -92,7 +92,7 @@ impl Session {
             pauser: RefCell::default(),
             may_pause: Cell::default(),
             missed_breakpoint: RefCell::default(),
-            chunk: RefCell::default(),
+            chunks: RefCell::default(),
         }
     }
 
