@@ -22,6 +22,9 @@ pub(super) struct Own {
     /// Ctrl-C pauses the script at its next statement and opens a prompt there; a second one stops it.
     #[arg(long)]
     pub pause: bool,
+    /// Reads imported modules and aggregators of yours anew between two steps when their files change.
+    #[arg(long)]
+    pub watch: bool,
     /// Opens a prompt after each step whose row of the log meets a condition, such as "cosine < -0.3".
     #[arg(long, value_name = "CONDITION")]
     pub break_when: Option<String>,
@@ -54,7 +57,7 @@ pub(super) fn host(
     signals: &Signals,
     respawn: Option<Vec<OsString>>,
 ) -> Result<Host> {
-    let Own { lib, break_when: when, .. } = own;
+    let Own { lib, watch, break_when: when, .. } = own;
     check_lib(&lib)?;
     let paused = Paused::new(signals.interrupt.clone());
     let pauses =
@@ -62,7 +65,7 @@ pub(super) fn host(
     let interrupt = signals.interrupt.clone();
     // the input of a process that works for a sweep is not a user's
     let pauses = (!works_for_a_sweep()).then_some(pauses);
-    Host::new(Options { lib, args, console: Rc::new(Terminal::new()), interrupt, respawn, pauses })
+    Host::new(Options { lib, args, console: Rc::new(Terminal::new()), interrupt, watch, respawn, pauses })
 }
 
 impl Own {
@@ -87,6 +90,7 @@ impl Own {
                 "--lib" => self.lib.push(value("DIR")?.into()),
                 "--break-when" => self.break_when = Some(value("\"cosine < -0.3\"")?),
                 "--pause" if word == key => self.pause = true,
+                "--watch" if word == key => self.watch = true,
                 _ => rest.push(word),
             }
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::files::{create_dir, parent, read_json, write_whole};
 use super::{RunOptions, Source};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, io_error};
 
 const FACTS: &str = "run.json";
 const ARGUMENTS: &str = "args.json";
@@ -83,6 +83,39 @@ pub(super) fn keep_module(dir: &Path, module: &Source) -> Result<()> {
     let path = module_path(dir, &module.name);
     create_dir(parent(&path))?;
     write_whole(&path, module.text.as_bytes())
+}
+
+/// Keeps the text of a module as it was edited for a step.
+pub(super) fn keep_edit(dir: &Path, module: &Source, step: usize) -> Result<()> {
+    let path = edit_path(&module_path(dir, &module.name), step);
+    create_dir(parent(&path))?;
+    write_whole(&path, module.text.as_bytes())
+}
+
+fn edit_path(path: &Path, step: usize) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}@{step}.rhai"))
+}
+
+/// The text of a module before a step; edits from that step on are removed.
+pub(super) fn last_edit(dir: &Path, name: &str, step: usize) -> Result<Option<String>> {
+    let path = module_path(dir, name);
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned() + "@";
+    let (mut last, mut newest) = (path.clone(), None);
+    for entry in fs::read_dir(parent(&path)).into_iter().flatten().flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let of = file.strip_prefix(&stem).and_then(|rest| rest.strip_suffix(".rhai")?.parse::<usize>().ok());
+        match of {
+            Some(at) if at >= step => {
+                fs::remove_file(entry.path()).map_err(|e| io_error(&e, "remove an edit", entry.path()))?;
+            }
+            Some(at) if newest.is_none_or(|newest| newest < at) => {
+                (last, newest) = (entry.path(), Some(at));
+            }
+            _ => {}
+        }
+    }
+    Ok(fs::read_to_string(last).ok())
 }
 
 /// `KEY is NEW, was OLD` for each value that differs.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::checkpoint::{Checkpoints, Stateful, publish};
-use super::facts::{close_session, compare, describe, keep_module, note_session};
+use super::facts::{close_session, compare, describe, keep_edit, keep_module, last_edit, note_session};
 use super::files::{create_dir, parent, remove_temporary, sync_dir, sync_tree, temporary_dir};
 use super::{Log, Meter, memory, read_log, run_figure};
 use crate::error::{Error, Result, io_error};
@@ -240,6 +240,24 @@ impl Run {
     /// A file that cannot be written.
     pub fn add_module(&self, module: &Source) -> Result<()> {
         keep_module(&self.dir, module)
+    }
+
+    /// Keeps the text of a module as it was edited for the step at work, beside the text that the run began with:
+    /// `NAME@STEP.rhai`.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn add_edit(&self, module: &Source) -> Result<()> {
+        keep_edit(&self.dir, module, self.step)
+    }
+
+    /// The text of a module that the last completed step ran with, where the run keeps it. Edits for later steps, of a
+    /// run that was killed after them, are removed.
+    ///
+    /// # Errors
+    /// Files that cannot be read or removed.
+    pub fn last_edit(&self, name: &str) -> Result<Option<String>> {
+        last_edit(&self.dir, name, self.step)
     }
 }
 

@@ -138,6 +138,13 @@ impl Log {
     }
 }
 
+/// The columns of the log in the folder of a run; none where it has no row.
+pub fn columns(dir: &Path) -> Vec<String> {
+    let reader = csv::Reader::from_path(dir.join("log.csv"));
+    let head = reader.and_then(|mut reader| reader.headers().cloned());
+    head.map_or_else(|_| Vec::new(), |head| head.iter().map(str::to_owned).collect())
+}
+
 /// The leaves of a row, named by their path; an empty list or map has none.
 pub fn flatten(row: &Map<String, Value>) -> Vec<(String, &Value)> {
     fn walk<'a>(name: String, value: &'a Value, out: &mut Vec<(String, &'a Value)>) {

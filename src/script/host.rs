@@ -40,6 +40,9 @@ pub struct Options {
     pub interrupt: Arc<AtomicBool>,
     /// Program and words that run the script again in a process of its own, as the points of a sweep may.
     pub respawn: Option<Vec<OsString>>,
+    /// Modules and aggregators of the user's that change on disk are read anew between two steps of `run.steps`; a run
+    /// that began so is resumed so.
+    pub watch: bool,
     /// Where scripts may pause, and who talks then; without, `breakpoint()` does nothing. A host that can pause runs
     /// the lines of scripts more slowly: [`Host::arm`] says when it does.
     pub pauses: Option<Pauses>,
@@ -53,6 +56,7 @@ impl Default for Options {
             console: Rc::new(Silent),
             interrupt: Arc::default(),
             respawn: None,
+            watch: false,
             pauses: None,
         }
     }
@@ -83,7 +87,7 @@ impl Host {
     /// # Errors
     /// Arguments that are no `--key value` words.
     pub fn new(options: Options) -> Result<Self> {
-        let Options { lib, args, console, interrupt, respawn, pauses } = options;
+        let Options { lib, args, console, interrupt, watch: edits, respawn, pauses } = options;
         let given = Given::parse(&args)?;
         let session = Rc::new(Session::new(console, interrupt, lib, given, respawn));
         let known = Known::default();
@@ -102,6 +106,10 @@ impl Host {
             shared.console().print(&format!("{place}{line}{text}"));
         });
         api::register(&mut engine, &session);
+        let resumed = session.given.borrow().peek("resume").map(PathBuf::from);
+        if edits || resumed.is_some_and(|dir| api::was_watched(&dir)) {
+            session.edits.replace(Some(Rc::default()));
+        }
         session.may_pause.set(pauses.is_some());
         Ok(Self { engine, session, known, pauses, words: args })
     }

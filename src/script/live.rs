@@ -245,8 +245,8 @@ impl<'e> Live<'e> {
         let after = self.document.lines;
         self.document.lines += text.lines().count().max(1);
         let chunk = Chunk { name, after, text: text.to_owned(), succeeded: false };
-        let outer = session.chunk.replace(Some((self.name.to_owned(), chunk.clone())));
         self.document.chunks.push(chunk);
+        let outer = session.chunks.replace(Some((self.name, self.document.chunks.clone())));
         let constants = self.scope.iter_raw().filter(|(_, constant, _)| *constant);
         session
             .constants
@@ -273,7 +273,7 @@ impl<'e> Live<'e> {
         };
         let outcome = catch_unwind(AssertUnwindSafe(run));
         session.in_step.set(false);
-        session.chunk.replace(outer);
+        session.chunks.replace(outer);
         session.console().progress_end();
         self.latest();
         if let Some(ast) = statements {
@@ -376,11 +376,7 @@ impl<'e> Live<'e> {
                 chunk.locate(frame);
             }
             let defined = |ast: &AST| ast.iter_functions().any(|f| frame.enters == format!("`{}`", f.name));
-            theirs = if theirs {
-                true
-            } else {
-                defined(&self.around.functions) && !defined(&self.document.functions)
-            };
+            theirs = theirs || defined(&self.around.functions) && !defined(&self.document.functions);
         }
         failure
     }

@@ -4,10 +4,12 @@
 //! file a topic and only convert, call and wrap.
 
 mod args;
+mod call;
 mod console;
 pub mod contract;
 mod definitions;
 pub mod doc;
+mod edits;
 mod failure;
 mod header;
 mod host;

@@ -27,8 +27,8 @@ use super::value::{Answer, show, type_of};
 pub(super) const BREAKPOINT: &str = "breakpoint";
 /// Stands for the condition in messages.
 pub(super) const CONDITION: &str = "--break-when";
-/// Parts of expressions that pass before a loop without a statement is paused between them.
-const NO_STATEMENT: u32 = 1000;
+/// Parts of expressions that pass before a request is met within the library, or in a loop without a statement.
+const PATIENCE: u32 = 100_000;
 
 /// Where a script may pause, and who talks then; see [`Options::pauses`](super::Options::pauses).
 #[derive(Clone)]
@@ -273,11 +273,15 @@ impl Pauser {
             }
             _ => false,
         };
-        if !statement {
+        let library = source.is_some_and(|source| source.starts_with("stdlib/"));
+        if (!statement || library && self.mode.get() == Mode::None) && self.requested() {
+            self.waited.set(self.waited.get() + 1);
             // the scope within a chain of methods is empty
-            self.waited.set(self.waited.get() + u32::from(self.requested()));
-            let endless = self.waited.get() > NO_STATEMENT && !context.scope().is_empty();
-            return endless.then_some(Reason::Request);
+            let late = self.waited.get() > PATIENCE && !context.scope().is_empty();
+            return late.then_some(Reason::Request);
+        }
+        if !statement {
+            return None;
         }
         let now = Frames::of(context);
         let due = self.writes.borrow_mut().take_if(|(frame, _)| frame.reaches(now));
@@ -463,9 +467,9 @@ fn place(session: &Session, source: &str, pos: Position) -> Frame {
     let text = session.sources.borrow().get(source).cloned().unwrap_or_default();
     let mut frame = Frame { source: source.to_owned(), line, column, enters: String::new(), text };
     // lines of a prompt are parts of one document
-    if let Some((document, chunk)) = &*session.chunk.borrow()
-        && document == source
-        && line > chunk.after
+    if let Some((document, chunks)) = &*session.chunks.borrow()
+        && *document == source
+        && let Some(chunk) = chunks.iter().rev().find(|chunk| chunk.after < line)
     {
         chunk.locate(&mut frame);
     }

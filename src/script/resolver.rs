@@ -9,8 +9,8 @@ use rhai::{AST, ASTNode, Engine, EvalAltResult, Expr, Module, Position, Scope, S
 
 use crate::error::{Error, nearest};
 
-use super::pause;
 use super::session::Session;
+use super::{edits, pause};
 
 /// The embedded standard library; a file of the same name in the script's folder or a `--lib` folder wins.
 pub static STDLIB: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/stdlib");
@@ -19,6 +19,13 @@ pub static STDLIB: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/stdlib");
 pub(crate) struct Source {
     pub name: String,
     pub text: String,
+}
+
+impl Source {
+    /// True of a file that raco brings.
+    pub fn is_stdlib(&self) -> bool {
+        self.name.starts_with("stdlib/")
+    }
 }
 
 /// Finds the source of a module.
@@ -133,19 +140,18 @@ impl rhai::ModuleResolver for Resolver {
             }
             None => {}
         }
-        let Source { name, text } = source;
-        self.session.sources.borrow_mut().insert(name.clone(), text.clone());
+        let name = source.name.clone();
+        self.session.sources.borrow_mut().insert(name.clone(), source.text.clone());
         self.session.modules.borrow_mut().insert(name.clone(), None);
         let compiled = || {
-            let mut ast = engine.compile(&text)?;
-            ast.set_source(&name);
-            check_names(&self.session, &name, &ast)?;
-            pause::learn(&self.session, &ast);
-            let module = Shared::new(Module::eval_ast_as_new(Scope::new(), &ast, engine)?);
-            let closures = ast.iter_functions().filter(|f| f.name.starts_with("anon$"));
-            let closures = closures.map(|f| (f.name.to_owned(), module.clone()));
-            self.session.closures.borrow_mut().extend(closures);
-            Ok::<_, Box<EvalAltResult>>(module)
+            let (ast, module) = module(&self.session, engine, &source)?;
+            Ok::<_, Box<EvalAltResult>>(match &*self.session.edits.borrow() {
+                Some(edits) if !source.is_stdlib() => {
+                    edits.watch(&source, &ast, None);
+                    edits::stand_in(&self.session, edits, &source, &ast, &module).into()
+                }
+                _ => module,
+            })
         };
         match compiled() {
             Ok(module) => {
@@ -158,6 +164,25 @@ impl rhai::ModuleResolver for Resolver {
             }
         }
     }
+}
+
+/// Compiles a source and evaluates what stands outside its functions.
+///
+/// # Errors
+/// Whatever is wrong with it.
+pub(crate) fn module(
+    session: &Session,
+    engine: &Engine,
+    source: &Source,
+) -> Result<(AST, Shared<Module>), Box<EvalAltResult>> {
+    let mut ast = engine.compile(&source.text)?;
+    ast.set_source(&source.name);
+    check_names(session, &source.name, &ast)?;
+    pause::learn(session, &ast);
+    let module = Shared::new(Module::eval_ast_as_new(Scope::new(), &ast, engine)?);
+    let closures = ast.iter_functions().filter(|f| f.name.starts_with("anon$"));
+    session.closures.borrow_mut().extend(closures.map(|f| (f.name.to_owned(), module.clone())));
+    Ok((ast, module))
 }
 
 /// Refuses two sources that each call a function of their own by the same name.

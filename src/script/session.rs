@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 
 use super::args::Given;
 use super::console::Console;
+use super::edits::Edits;
 use super::live::Chunk;
 use super::pause::Pauser;
 use super::sandbox::Sandbox;
@@ -58,14 +59,16 @@ pub struct Session {
     pub(crate) depth: Cell<usize>,
     /// The looking functions, once one was called.
     pub(crate) inspect: RefCell<Option<Shared<AST>>>,
+    /// Files that are read anew when they change, where that was asked for.
+    pub(super) edits: RefCell<Option<Rc<Edits>>>,
     /// Pauses the script, where the debugger is registered.
     pub(super) pauser: RefCell<Option<Rc<Pauser>>>,
     /// Where pauses were offered; the debugger may not be registered yet.
     pub(crate) may_pause: Cell<bool>,
     /// A source that calls `breakpoint()`, read while nothing could pause.
     pub(crate) missed_breakpoint: RefCell<Option<String>>,
-    /// The chunk of a prompt that runs, and the name of its document.
-    pub(super) chunk: RefCell<Option<(String, Chunk)>>,
+    /// The document of the prompt that runs a line, and its chunks.
+    pub(super) chunks: RefCell<Option<(&'static str, Vec<Chunk>)>>,
 }
 
 impl Session {
@@ -99,10 +102,11 @@ impl Session {
             in_point: Cell::default(),
             depth: Cell::default(),
             inspect: RefCell::default(),
+            edits: RefCell::default(),
             pauser: RefCell::default(),
             may_pause: Cell::default(),
             missed_breakpoint: RefCell::default(),
-            chunk: RefCell::default(),
+            chunks: RefCell::default(),
         }
     }
 

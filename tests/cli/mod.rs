@@ -12,6 +12,7 @@ mod repl;
 mod report;
 mod resume;
 mod sweep;
+mod watch;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -78,7 +78,7 @@ inner = 9;
         "x 5 a [7, 2] f 3\n",
         "  x    int: 5\n",
         "module visits",
-        "[\"cosines\"",
+        "\"condition\", \"cosines\"",
         "inner 9\n",
         "inner 1\n",
     ] {
@@ -147,7 +147,7 @@ fn a_breakpoint_in_a_module_that_only_the_command_line_names_pauses() {
     assert_eq!(outcome.code, Some(130), "{}", outcome.all());
     assert_eq!(outcome.out.matches("breakpoint at scripts/half.rhai:3:5").count(), 2, "{}", outcome.all());
     let log = program.read("run/log.jsonl");
-    assert!(log.lines().next().unwrap().contains("\"alpha\":{\"quality\":0.25,\"brevity\":0.75}"), "{log}");
+    assert!(log.lines().next().unwrap().contains("\"alpha\":{\"brevity\":0.25,\"quality\":0.75}"), "{log}");
 }
 
 /// Log without time and memory, and the final weights.
@@ -215,7 +215,9 @@ fn a_condition_that_is_wrong_is_an_error_with_its_place() {
     run("step > 0 || cosin < 0.0")
         .fails(1, &["the row has no `cosin`", "--break-when:1:13", "did you mean `cosine`?"]);
     run("cosine").fails(1, &["the condition is float", "expected true or false"]);
-    program.run("script scripts/job.rhai --break-when").fails(2, &["`--break-when` stands without a value"]);
+    program
+        .run("script scripts/job.rhai --steps 2 --break-when")
+        .fails(2, &["`--break-when` stands without a value"]);
 }
 
 /// Starts with `--pause` and sends Ctrl-C once the text is printed.

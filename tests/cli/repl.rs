@@ -1,7 +1,8 @@
 //! The prompt: piped input is a script; in a pseudo-terminal it talks.
 
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// Runs the command with these lines; a terminal is typed at, one line after another.
@@ -54,4 +55,94 @@ fn a_terminal_has_a_prompt_that_goes_on_after_errors() {
         assert!(text.contains(expected), "`{expected}` is not in: {text}");
     }
     assert!(output.status.success(), "{text}");
+}
+
+/// A prompt in a pseudo-terminal that is answered as it speaks.
+struct Talk {
+    child: Child,
+    input: ChildStdin,
+    heard: Receiver<Vec<u8>>,
+    text: String,
+    /// What was waited for lies before.
+    at: usize,
+    _cache: tempfile::TempDir,
+}
+
+impl Talk {
+    fn new() -> Self {
+        let cache = tempfile::tempdir().unwrap();
+        let program = concat!("stty cols 100 rows 40; exec ", env!("CARGO_BIN_EXE_raco"), " repl");
+        let mut child = Command::new("script")
+            .args(["-qec", program, "/dev/null"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("RACO_CACHE", cache.path())
+            .env("NO_COLOR", "1")
+            .env("TERM", "xterm")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (send, heard) = channel();
+        let mut output = child.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut bytes) {
+                if send.send(bytes[..count].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        let input = child.stdin.take().unwrap();
+        Self { child, input, heard, text: String::new(), at: 0, _cache: cache }
+    }
+
+    fn say(&mut self, keys: &str) -> &mut Self {
+        self.input.write_all(keys.as_bytes()).unwrap();
+        self
+    }
+
+    /// Waits for a text after the last one.
+    fn until(&mut self, text: &str) -> &mut Self {
+        loop {
+            if let Some(found) = self.text[self.at..].find(text) {
+                self.at += found + text.len();
+                return self;
+            }
+            match self.heard.recv_timeout(Duration::from_secs(120)) {
+                Ok(bytes) => self.text += &String::from_utf8_lossy(&bytes),
+                Err(error) => panic!("`{text}` does not come ({error}):\n{}", &self.text),
+            }
+        }
+    }
+}
+
+/// The session of `docs/guide/inspecting-conflicts.md` in short, by hand.
+#[test]
+fn the_session_of_the_guide_can_be_typed() {
+    let mut talk = Talk::new();
+    talk.until("raco> ").say("let lab = lab(\"summaries\");\r").until(" s)").until("raco> ");
+    // Tab completes a member, and a function
+    talk.say("lab.grad\t").until("lab.gradients").say(".objectives\r");
+    talk.until("[\"quality\", \"brevity\"]").until("raco> ");
+    talk.say("conf\t").until("conflicts(").say("lab.gradients)\r");
+    talk.until("│ quality · brevity ┆").until("raco> ");
+    // a line that is not complete goes on
+    talk.say("let half = aggregator(|h, w, options| {\r    let p = min_norm_point(h).p;\r");
+    talk.say("    #{ alpha: added(scaled(w, 0.5), scaled(p, 0.5)), p: p }\r}, #{});\r");
+    talk.say("half.name\r").until("\nclosure\r\n").until("raco> ");
+    // Ctrl-C ends what runs, and nothing else
+    talk.say("print(\"begun\"); loop { let x = 1; }\r").until("begun\r\n").say("\x03");
+    talk.until("note: stopped by Ctrl-C").until("raco> ");
+    talk.say("compare([\"linear\", half], lab.gradients, lab.weights)\r");
+    talk.until("│ linear ").until("│ closure ").until("raco> ");
+    talk.say("lab.gradients.cosin(0, 1)\r").until("did you mean").until("raco> ");
+    assert!(talk.text.contains("1 | lab.gradients.cosin(0, 1)\r\n  |               ^^^^^"), "{}", talk.text);
+    talk.say(":help conflicts\r").until("conflicts(gradients, by)").until("raco> ");
+    let help = talk.text.rsplit(":help conflicts").next().unwrap();
+    assert!(help.lines().all(|line| line.trim_end().chars().count() <= 100), "{help}");
+    // a function of the prompt pauses at a prompt within it
+    talk.say("fn f(a) { breakpoint(); a + 1 }\r").until("raco> ");
+    talk.say("f(3)\r").until("breakpoint at [").until("paused> ").say("a = 41\r").until("paused> ");
+    talk.say(":continue\r").until("\n42\r\n").until("raco> ").say(":quit\r");
+    assert!(talk.child.wait().unwrap().success(), "{}", talk.text);
 }

@@ -97,7 +97,7 @@ fn overview(commands: &[Command]) -> String {
     let lines = commands.iter().map(|c| format!("  :{:<14} {}", format!("{} {}", c.name, c.takes), c.does));
     let lines: Vec<String> = lines.collect();
     format!(
-        "Anything else is Rhai: `let x = 1`, `x + 1`. A value is shown; Tab completes; Ctrl-C stops what runs.\n{}",
+        "Anything else is Rhai: `let x = 1`, `x + 1`. A value is shown.\nTab completes; Ctrl-C stops what runs.\n{}",
         lines.join("\n")
     )
 }

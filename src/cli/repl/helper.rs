@@ -128,10 +128,11 @@ impl Highlighter for Prompt<'_> {
             out.push_str(&line[at..piece.range.start]);
             let code = match piece.kind {
                 Kind::Open | Kind::Close if matched.contains(&piece.range.start) => "1;4",
-                Kind::Keyword => "35",
-                Kind::Call => "34",
-                Kind::Number => "36",
-                Kind::String => "32",
+                // as far from white as from black, which the first eight colours are not
+                Kind::Keyword => "38;5;133",
+                Kind::Call => "38;5;32",
+                Kind::Number => "38;5;30",
+                Kind::String => "38;5;28",
                 Kind::Comment => "2",
                 _ => "",
             };

@@ -115,7 +115,7 @@ fn told(pause: &Pause<'_>) -> String {
         Reason::Request => "paused",
         Reason::Step => return format!("at {}", pause.place),
     };
-    format!("{why} at {}   :help tells what there is, :continue or Ctrl-D goes on", pause.place)
+    format!("{why} at {}   :help tells more, :continue goes on", pause.place)
 }
 
 /// The line of a place, marked, with so many lines around it.

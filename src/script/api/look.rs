@@ -3,10 +3,9 @@
 use std::any::TypeId;
 use std::rc::Rc;
 
-use rhai::{
-    AST, CallFnOptions, Dynamic, Engine, EvalAltResult, FuncArgs, NativeCallContext, Position, Scope, Shared,
-};
+use rhai::{AST, Dynamic, Engine, NativeCallContext, Shared};
 
+use super::super::call::call;
 use super::super::resolver::{self, check_names};
 use super::super::session::Session;
 use super::super::value::Answer;
@@ -26,14 +25,6 @@ const FUNCTIONS: [(&str, &[usize]); 10] = [
     ("fork", &[3]),
 ];
 
-struct Arguments(Vec<Dynamic>);
-
-impl FuncArgs for Arguments {
-    fn parse<C: Extend<Dynamic>>(self, container: &mut C) {
-        container.extend(self.0);
-    }
-}
-
 /// Reads the library at the first call, so that a script that looks at nothing does not wait for it.
 fn library(session: &Session, engine: &Engine) -> Answer<Shared<AST>> {
     if let Some(ast) = &*session.inspect.borrow() {
@@ -52,19 +43,8 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
             let types = vec![TypeId::of::<Dynamic>(); count];
             let run = move |context: NativeCallContext, args: &mut [&mut Dynamic]| -> Answer<Dynamic> {
                 let ast = library(&session, context.engine())?;
-                let args = Arguments(args.iter().map(|value| (**value).clone()).collect());
-                let options = CallFnOptions::new().eval_ast(true);
-                let result =
-                    context.engine().call_fn_with_options(options, &mut Scope::new(), &ast, name, args);
-                // the error knows its line, but not that it lies in the library
-                result.map_err(|error: Box<EvalAltResult>| match *error {
-                    error @ EvalAltResult::ErrorTerminated(..) => error.into(),
-                    error => {
-                        let source = ast.source().unwrap_or_default().to_owned();
-                        EvalAltResult::ErrorInFunctionCall(name.into(), source, error.into(), Position::NONE)
-                            .into()
-                    }
-                })
+                let args = args.iter().map(|value| (**value).clone()).collect();
+                call(context.engine(), &ast, name, args)
             };
             engine.register_raw_fn(name, types, run);
         }

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use rhai::{
-    AST, ASTNode, Array, CallFnOptions, Dynamic, Engine, EvalAltResult, Expr, FnPtr, FuncArgs, Map,
-    NativeCallContext, Position, Scope,
+    AST, ASTNode, Array, Dynamic, Engine, EvalAltResult, Expr, FnPtr, Map, NativeCallContext, Position,
 };
 
 use crate::engine::Gradient;
@@ -14,6 +13,7 @@ use crate::error::{Error, Result, nearest};
 use crate::math::Matrix;
 use crate::run::Stateful;
 
+use super::super::call::{Arguments, call};
 use super::super::pause;
 use super::super::resolver::{self, Source};
 use super::super::session::Session;
@@ -112,20 +112,12 @@ impl Method {
         depth.set(depth.get() + 1);
         let result = match &self.0.code {
             Code::File(ast) => {
-                let options = CallFnOptions::new().eval_ast(true);
-                let scope = &mut Scope::new();
-                let result =
-                    context.engine().call_fn_with_options(options, scope, ast, function, Arguments(args));
-                // the error knows its line, but not that it lies in this file
-                result.map_err(|error| match *error {
-                    error @ EvalAltResult::ErrorTerminated(..) => error.into(),
-                    error => {
-                        let source = ast.source().unwrap_or_default().to_owned();
-                        let inner = Box::new(error);
-                        EvalAltResult::ErrorInFunctionCall(function.into(), source, inner, Position::NONE)
-                            .into()
-                    }
-                })
+                let (session, engine) = (&*self.0.session, context.engine());
+                let name = ast.source().unwrap_or_default();
+                match session.edits.borrow().clone().filter(|edits| edits.knows(name)) {
+                    Some(edits) => edits.call(session, engine, name, function, args),
+                    None => call(engine, ast, function, args),
+                }
             }
             Code::Closure(closure) => closure.call_within_context(context, Arguments(args)),
         };
@@ -276,14 +268,6 @@ impl Method {
     }
 }
 
-struct Arguments(Vec<Dynamic>);
-
-impl FuncArgs for Arguments {
-    fn parse<C: Extend<Dynamic>>(self, container: &mut C) {
-        container.extend(self.0);
-    }
-}
-
 pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_type_with_name::<Method>("Method");
     let shared = session.clone();
@@ -348,6 +332,9 @@ fn by_name(session: &Rc<Session>, engine: &Engine, name: &str, options: Map) -> 
     let source = find(session, name)?;
     let ast = compile(session, engine, &source)?;
     let form = form(&ast).map_err(|e| e.in_file(&source.name))?;
+    if let Some(edits) = session.edits.borrow().as_ref().filter(|_| !source.is_stdlib()) {
+        edits.watch(&source, &ast, Some(Rc::new(move |ast| keeps(form, ast))));
+    }
     Ok(Method(Rc::new(Inner {
         name: Path::new(name).file_stem().map_or(name.into(), |stem| stem.to_string_lossy().into_owned()),
         form,
@@ -438,6 +425,18 @@ fn known(session: &Session) -> Vec<String> {
     known.sort();
     known.dedup();
     known
+}
+
+/// Fails where an edited text has another form than the method in use.
+fn keeps(old: Form, ast: &AST) -> Result<()> {
+    if form(ast)? == old {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "the parameters of `{}` are others than when the method was made",
+        old.function()
+    ))
+    .help("stop, and start anew with this file"))
 }
 
 fn form(ast: &AST) -> Result<Form> {

@@ -30,6 +30,7 @@ use rhai::Engine;
 use super::session::Session;
 
 pub(super) use method::{find as find_aggregator, options_of as aggregator_options};
+pub(super) use run::was_watched;
 pub use sweep::works_for_a_sweep;
 
 /// Registers everything.

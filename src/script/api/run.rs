@@ -87,6 +87,9 @@ impl Walk {
         }
         let batch = batches.batch(step)?;
         self.changes = Some(run.changes());
+        if let Some(edits) = &*run.session.edits.borrow() {
+            edits.look_at_next_call();
+        }
         run.session.in_step.set(true);
         Ok(Some(batch))
     }
@@ -146,7 +149,8 @@ impl Inner {
         }
         let script = self.session.script.borrow().display().to_string();
         let lib: String = self.session.lib.iter().map(|dir| format!(" --lib {}", dir.display())).collect();
-        format!("raco script {script}{lib} --resume {}", self.run.borrow().dir().display())
+        let watch = if self.session.edits.borrow().is_some() { " --watch" } else { "" };
+        format!("raco script {script}{lib}{watch} --resume {}", self.run.borrow().dir().display())
     }
 
     fn changes(&self) -> Vec<u64> {
@@ -182,6 +186,14 @@ impl Inner {
         let modules = modules(&self.session);
         self.sources.set(self.session.sources.borrow().len());
         modules.iter().try_for_each(|module| self.run.borrow().add_module(module))
+    }
+
+    /// Keeps the texts that were edited for this step: their names, where edits are followed.
+    fn edited(&self) -> Result<Option<String>> {
+        let Some(edits) = &*self.session.edits.borrow() else { return Ok(None) };
+        let (run, edited) = (self.run.borrow(), edits.take());
+        edited.iter().try_for_each(|file| run.add_edit(file))?;
+        Ok(Some(edited.into_iter().map(|file| file.name).collect::<Vec<_>>().join(", ")))
     }
 
     fn log(
@@ -225,7 +237,9 @@ impl Inner {
             report: self.optimizers.first().and_then(|o| o.report.get()),
             responses,
         };
-        let row = row.to_map()?;
+        let mut row = row.to_map()?;
+        let edited = self.edited()?;
+        row.extend(edited.map(|names| (EDITED.to_owned(), names.into())));
         self.run.borrow_mut().log(&row)?;
         let done = self.run.borrow().step() + 1;
         self.session.console().progress(
@@ -237,6 +251,14 @@ impl Inner {
         pauser
             .map_or(Ok(()), |pauser| pauser.logged(&self.session, context.engine(), || names(row, done - 1)))
     }
+}
+
+/// The column that names the files edited for a step.
+const EDITED: &str = "edited";
+
+/// Whether a run followed the edits of its modules.
+pub(in crate::script) fn was_watched(dir: &Path) -> bool {
+    run::columns(dir).iter().any(|name| name == EDITED)
 }
 
 /// The names of a condition: the columns of the row, its step, and the least of its cosines.
@@ -345,6 +367,9 @@ fn start(session: &Rc<Session>, args: &Map, states: &[Dynamic], options: Map) ->
     run.notes().iter().for_each(|note| session.console().print(&format!("note: {note}")));
     if resume.is_some() {
         session.console().print(&format!("resumed after step {}", run.step()));
+        if let Some(edits) = &*session.edits.borrow() {
+            edits.compare(|name| run.last_edit(name))?;
+        }
     }
     Ok(Run(Rc::new(Inner {
         session: session.clone(),

@@ -18,6 +18,8 @@ use super::super::wrap::wrapped;
 use super::report;
 use super::text::{PAPER, cell};
 
+/// Letters between the texts of two columns.
+const BORDER: usize = 3;
 /// Of the heat bars.
 const BAR: usize = 10;
 /// Okabe and Ito's vermillion and blue, told apart by the colour-blind too; readable on dark and on light.
@@ -109,11 +111,17 @@ impl Sheet {
                 let cell = Cell::new(&self.head[column]);
                 if colour { cell.add_attribute(Attribute::Bold) } else { cell }
             }));
+            // each column has a space on either side and a line; the table one line more
+            let wide = |column: usize| widest(&self.head[column], &shown, column) + BORDER;
+            let fits = columns.iter().map(|&column| wide(column)).sum::<usize>() < room;
             for (&column, drawn) in columns.iter().zip(table.column_iter_mut()) {
-                // the width counts a space on either side
-                let least = self.least(&shown, column) + 2;
+                let least = self.least(&shown, column) + BORDER - 1;
                 let least = Width::Fixed(least.try_into().unwrap_or(u16::MAX));
-                drawn.set_constraint(ColumnConstraint::LowerBoundary(least));
+                // a boundary alone may break a cell that has room
+                drawn.set_constraint(match fits {
+                    true => ColumnConstraint::ContentWidth,
+                    false => ColumnConstraint::LowerBoundary(least),
+                });
             }
             for row in &shown {
                 table.add_row(columns.iter().map(|&column| row[column].cell(colour)));
@@ -172,7 +180,6 @@ impl Sheet {
 
     /// Columns of each part: a table that is too wide goes on below, its first column again on the left.
     fn parts(&self, shown: &[Vec<Shown>], room: usize) -> Vec<Vec<usize>> {
-        const BORDER: usize = 3;
         let least = |column: usize| self.least(shown, column) + BORDER;
         let Some(first) = self.head.first().map(|_| least(0) + 1) else { return Vec::new() };
         let mut parts = vec![vec![0]];
@@ -190,6 +197,12 @@ impl Sheet {
         }
         parts
     }
+}
+
+/// Letters of the widest cell of a column, its head among them.
+fn widest(head: &str, shown: &[Vec<Shown>], column: usize) -> usize {
+    let cells = shown.iter().map(|row| row[column].text.as_str()).chain([head]);
+    cells.flat_map(str::lines).map(|line| line.chars().count()).max().unwrap_or(0)
 }
 
 /// A cell as it stands in the table.
