@@ -10,7 +10,7 @@ A step is one forward of the padded batch, chosen and rejected responses each wi
 backwards that keep the graph; the Gramian; the clipped dual; and the update. `authors` has the logits of all positions,
 `responses` the stronger variant: the head on the hidden states of response tokens alone. Attention is PyTorch's
 scaled_dot_product_attention in both. A line of JSON for each m, medians over the samples after a discarded step; CPU time is
-that of the whole process, peak memory what is resident at most beyond what is resident before the samples.
+that of the whole process, peak memory what the first two steps with m objectives take beyond what is resident before any.
 
 Needs: torch, transformers, and peft for an adapter (benches/peer/requirements.txt).
 """
@@ -35,8 +35,9 @@ def status_mib(key):
 
 
 class Step:
-    def __init__(self, folder, variant):
+    def __init__(self, folder, variant, exact):
         self.variant = variant
+        self.exact = exact  # a Gramian in double precision, to compare with
         self.given = json.loads((folder / "batch.json").read_text())
         model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32, attn_implementation="sdpa")
         if (folder / "adapter").is_dir():
@@ -88,7 +89,7 @@ class Step:
         h = torch.zeros(m, m, dtype=torch.float64)
         for i in range(m):
             for j in range(i + 1):
-                h[i, j] = h[j, i] = torch.dot(flat[i], flat[j]).double()
+                h[i, j] = h[j, i] = torch.dot(flat[i], flat[j]).double() if not self.exact else torch.dot(flat[i].double(), flat[j].double())
         return losses, flat, h
 
     def run(self, m):
@@ -133,8 +134,9 @@ def main():
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    step = Step(args.dir, args.variant)
+    step = Step(args.dir, args.variant, args.check)
     padded = step.tokens.numel()
+    resident = status_mib("VmRSS")
     for m in map(int, args.m.split(",")):
         if args.check:
             losses, _, h = step.gradients(m)
@@ -148,11 +150,12 @@ def main():
                 "gramian": ((h - other).abs() / (scale[:, None] * scale)).max().item(),
             }), flush=True)
             continue
+        Path("/proc/self/clear_refs").write_text("5")
+        step.run(m)
         begun = time.perf_counter()
         step.run(m)
         repeats = max(1, round(0.3 / (time.perf_counter() - begun)))
-        Path("/proc/self/clear_refs").write_text("5")
-        resident = status_mib("VmRSS")
+        peak = status_mib("VmHWM") - resident
         cpu, wall = [], []
         for _ in range(args.samples):
             c, t = time.process_time(), time.perf_counter()
@@ -165,7 +168,7 @@ def main():
             "variant": args.variant,
             "cpu_ms": 1e3 * statistics.median(cpu),
             "wall_ms": 1e3 * statistics.median(wall),
-            "peak_mib": status_mib("VmHWM") - resident,
+            "peak_mib": peak,
             "tokens": padded,
         }), flush=True)
 

@@ -21,32 +21,24 @@ pub fn memory() -> Option<Memory> {
     Some(Memory { current_mib: mib("VmRSS")?, peak_mib: mib("VmHWM")? })
 }
 
-/// Time and memory since a point in the program.
+/// Forgets the most memory that was ever resident, so that [`Memory::peak_mib`] counts from here; false where the system
+/// does not allow it.
+pub fn reset_peak_memory() -> bool {
+    // Linux: sets VmHWM back to VmRSS
+    std::fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
+/// Time since a point in the program.
 #[derive(Debug, Clone, Copy)]
 pub struct Meter {
     wall: Instant,
     cpu_ms: Option<f64>,
-    resident_mib: Option<f64>,
 }
 
 impl Meter {
     /// Begins now.
     pub fn start() -> Self {
-        Self { wall: Instant::now(), cpu_ms: process_cpu_ms(), resident_mib: None }
-    }
-
-    /// Begins now and forgets the most memory that was ever resident, so that [`Meter::peak_mib`] can be told: for
-    /// the whole process, so one such meter at a time.
-    pub fn start_with_memory() -> Self {
-        // Linux: sets VmHWM back to VmRSS; where that is not allowed no peak is told
-        let cleared = std::fs::write("/proc/self/clear_refs", "5").is_ok();
-        let resident_mib = memory().filter(|_| cleared).map(|m| m.current_mib);
-        Self { resident_mib, ..Self::start() }
-    }
-
-    /// Most memory resident since the start beyond what was resident then; `None` where the system does not tell.
-    pub fn peak_mib(&self) -> Option<f64> {
-        Some((memory()?.peak_mib - self.resident_mib?).max(0.0))
+        Self { wall: Instant::now(), cpu_ms: process_cpu_ms() }
     }
 
     /// Time on the clock.

@@ -48,7 +48,7 @@ pub use grid::Grid;
 pub use judge::{Answer, Judge, Judged, Verdicts};
 pub use listing::{Listing, Query, list_runs};
 pub use log::{Log, flatten, read_log};
-pub use meter::{Memory, Meter, memory};
+pub use meter::{Memory, Meter, memory, reset_peak_memory};
 pub use palette::{Marker, method_color, method_marker};
 pub use plot::{Plot, Series, Style, between};
 pub use points::{Failed, Outcomes, points_of, read_points};

@@ -103,12 +103,17 @@ impl StoredRun {
         Some(each.collect::<Vec<_>>().join(", "))
     }
 
-    /// What the run was judged by at its end, by name: the scores of a sweep's point, or numbers of the evaluation.
+    /// What the run was judged by at its end, by name: the scores of a sweep's point; else of the evaluation the numbers
+    /// that are named as the objectives, or all of them where none is.
     pub fn scores(&self) -> Map<String, Value> {
         let point = self.point.get("result").and_then(|result| result.get("scores"));
         let after = || self.evaluation.get("after")?.get("rows");
         let scores = point.or_else(after).and_then(Value::as_object);
-        let numbers = scores.into_iter().flatten().filter(|(_, value)| value.is_number());
+        let objectives = self.objectives();
+        let judged = |name: &String| point.is_some() || objectives.contains(name);
+        let any = scores.into_iter().flatten().any(|(name, _)| judged(name));
+        let numbers =
+            scores.into_iter().flatten().filter(|(name, value)| value.is_number() && (judged(name) || !any));
         numbers.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 

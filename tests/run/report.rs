@@ -172,7 +172,7 @@ fn tables_hold_the_numbers_of_the_log() {
         }
     }
     // a plain step of size lr along the update changes loss i by −lr (H alpha)_i to first order
-    let changes = cells(&html, "run-changes");
+    let changes = cells(&html, "run-change");
     for (row, cells) in log.iter().zip(&changes) {
         let cosine = row["cosines"]["quality"]["brevity"].as_f64().unwrap();
         let expected = [-0.5 * (4.0 * 0.9 + 2.0 * cosine * 0.4), -0.5 * (2.0 * cosine * 0.9 + 0.4)];
@@ -274,7 +274,7 @@ fn realised_changes_are_drawn_where_the_log_has_them() {
         row["realised"] = json!({ "quality": -0.2, "brevity": 0.15 });
     });
     let (html, _) = report(&[folder.path()]);
-    assert_eq!(cells(&html, "run-changes")[3], ["3", "-0.25", "-0.2", "0.125", "0.15"]);
+    assert_eq!(cells(&html, "run-change")[3], ["3", "-0.25", "-0.2", "0.125", "0.15"]);
     assert!(!html.contains("Realised changes are not in this log"));
 }
 

@@ -537,7 +537,7 @@ fn changes(run: &StoredRun, id: &str) -> Result<Option<Section>> {
         "Below 0 the update lowers the loss to first order."
     };
     let words =
-        Words { id: format!("{id}-changes"), title: "Change of the losses", caption: caption.to_owned() };
+        Words { id: format!("{id}-change"), title: "Change of the losses", caption: caption.to_owned() };
     section.push(plotted(words, &over_steps("change", series, None, Some(0.0)), table)?);
     if !has_realised {
         section.push(Block::note(

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rhai::{Dynamic, Engine};
+use rhai::{Dynamic, Engine, Map};
 
 use crate::engine::Products;
-use crate::run::Meter;
+use crate::run::{Meter, memory, reset_peak_memory};
 
 use super::loss::LogProbs;
 
@@ -16,10 +16,14 @@ struct Bound(Rc<RefCell<Products>>);
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<Meter>("Meter");
-    engine.register_fn("meter", Meter::start_with_memory);
+    engine.register_fn("meter", Meter::start);
+    engine.register_fn("reset_peak_memory", reset_peak_memory);
+    engine.register_fn("memory", || -> Map {
+        let parts = memory().map(|m| [("current_mib", m.current_mib), ("peak_mib", m.peak_mib)]);
+        parts.into_iter().flatten().map(|(key, mib)| (key.into(), mib.into())).collect()
+    });
     engine.register_get("wall_ms", |m: &mut Meter| m.wall_ms());
     engine.register_get("cpu_ms", |m: &mut Meter| told(m.cpu_ms()));
-    engine.register_get("peak_mib", |m: &mut Meter| told(m.peak_mib()));
     let text = |m: &mut Meter| format!("Meter({:.1} ms)", m.wall_ms());
     engine.register_fn("to_string", text);
     engine.register_fn("to_debug", text);
