@@ -283,6 +283,9 @@ pub struct Control {
     pub weights: Vec<Named>,
     /// The curve is interpolated between them; else the points alone are opponents.
     pub interpolated: bool,
+    /// How far beyond the curve a point may seem although it is on the front, since the curve is known at these weights
+    /// alone. None of a curve too short to tell.
+    pub slack: Option<f64>,
     /// Each mean point of each other variant.
     pub points: Vec<Controlled>,
 }
@@ -301,19 +304,10 @@ pub struct Controlled {
     pub epsilon: Estimate,
     /// ε of the mean point against the curve of mean points.
     pub epsilon_of_means: f64,
+    /// `inside` where the interval of ε lies above 0, `beyond` where it lies below minus the slack, else `undecided`.
+    pub verdict: &'static str,
     /// The weighted loss at the weights whose held-out losses are nearest; none where losses were not measured.
     pub matched: Option<Matched>,
-}
-
-impl Controlled {
-    /// `beyond` or `inside` where the interval of ε lies on one side of 0, else `undecided`.
-    pub fn verdict(&self) -> &'static str {
-        match self.epsilon.t {
-            Some(t) if t.high < 0.0 => "beyond",
-            Some(t) if t.low > 0.0 => "inside",
-            _ => "undecided",
-        }
-    }
 }
 
 /// The weighted loss at matched weights.
@@ -714,10 +708,12 @@ impl Analysis<'_> {
         }
         let interpolated = self.objectives.len() == 2;
         let mean_curve = self.curve(control.at.values().map(|by_seed| by_seed.values().copied()));
+        let slack = slack(&mean_curve, interpolated);
         let mut points = Vec::new();
         for runs in runs.iter().filter(|runs| runs.label != control.label) {
             for by_seed in runs.at.values() {
-                if let Some(point) = self.controlled(control, by_seed, &mean_curve)? {
+                if let Some(mut point) = self.controlled(control, by_seed, &mean_curve)? {
+                    point.verdict = verdict(&point.epsilon, slack);
                     points.push(point);
                 }
             }
@@ -727,6 +723,7 @@ impl Analysis<'_> {
             variant: control.label.to_owned(),
             weights: weights.map(|point| point.weights.clone()).collect(),
             interpolated,
+            slack,
             points,
         }))
     }
@@ -794,6 +791,7 @@ impl Analysis<'_> {
             weights: point.weights.clone(),
             epsilon: Estimate::new(epsilons, level)?,
             epsilon_of_means: epsilon(mean_curve, &mean(&places), joined),
+            verdict: "undecided",
             matched: matched.transpose()?,
             seeds,
         }))
@@ -856,6 +854,26 @@ fn epsilon(curve: &[Knot], point: &[f64], joined: bool) -> f64 {
         }
     }
     most
+}
+
+/// What the curve's gaps hide. A knot that is left out lies beyond the curve of the others by what a straight line over
+/// its place misses. Over a bend that is four times what the line misses with the knot there, for twice the gap; half of the
+/// largest such distance is safe. Knots that are not joined hide all of it. The ends of a curve have no line over them.
+fn slack(curve: &[Knot], joined: bool) -> Option<f64> {
+    let (inner, share) = if joined { (1..curve.len().saturating_sub(1), 0.5) } else { (0..curve.len(), 1.0) };
+    let missed = |k: usize| {
+        let others: Vec<Knot> = [&curve[..k], &curve[k + 1..]].concat();
+        (-epsilon(&others, &curve[k].scores, joined)).max(0.0)
+    };
+    inner.map(missed).max_by(f64::total_cmp).map(|most| share * most)
+}
+
+fn verdict(epsilon: &Estimate, slack: Option<f64>) -> &'static str {
+    match (epsilon.t, slack) {
+        (Some(t), _) if t.low > 0.0 => "inside",
+        (Some(t), Some(slack)) if t.high < -slack => "beyond",
+        _ => "undecided",
+    }
 }
 
 struct Match {

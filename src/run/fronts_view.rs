@@ -143,12 +143,14 @@ impl Fronts {
                 low(point.epsilon.t),
                 high(point.epsilon.t),
                 json!(point.epsilon_of_means),
-                json!(point.verdict()),
+                json!(point.verdict),
             ]
         });
         let label = self.control.as_ref().map_or("", |control| control.variant.as_str());
+        let slack = self.control.as_ref().and_then(|control| control.slack);
+        let slack = slack.map_or("unknown".into(), |slack| format!("{slack:.4}"));
         let title =
-            format!("ε of each point against the curve of `{label}`: above 0 inside it, below 0 beyond it");
+            format!("ε against the curve of `{label}`: above 0 inside, below 0 beyond it; slack {slack}");
         table(
             title,
             &["variant", "weights", "seeds", "ε", "low", "high", "of means", "verdict"],
@@ -217,8 +219,9 @@ impl Fronts {
                 marker: method_marker(&variant.method).next(earlier),
                 ..Series::default()
             };
-            series.extend(pictured(variant, (i, j), &self.objectives, two, &look));
-            if two && control == Some(&variant.label) {
+            let dashed = two && control == Some(&variant.label);
+            series.extend(pictured(variant, (i, j), &self.objectives, two && !dashed, &look));
+            if dashed {
                 let mut curve: Vec<&MeanPoint> = variant.means.iter().collect();
                 curve.sort_by(|a, b| first_weight(a).total_cmp(&first_weight(b)));
                 let points = curve.iter().map(|mean| (mean.scores[i].mean, mean.scores[j].mean)).collect();

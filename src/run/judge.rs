@@ -499,7 +499,7 @@ impl Line<'_> {
                     None => "name the environment variable of the key: `key: \"OPENAI_API_KEY\"`".into(),
                 })))
             }
-            300..400 | 404 | 405 => Reply::Failed(Failure::Everywhere(
+            300..=399 | 404 | 405 => Reply::Failed(Failure::Everywhere(
                 Error::new(complaint()).help(format!("check `url` and `model`: `{}` was asked", self.url)),
             )),
             _ => Reply::Failed(Failure::Here(complaint())),

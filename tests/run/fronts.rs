@@ -74,12 +74,33 @@ fn a_method_beyond_the_curve_is_told_from_one_inside() {
     let control = analysed(&entries).control.unwrap();
     let [better, worse] = &control.points[..] else { panic!("{control:?}") };
     // seeds add 0.0015 in the mean
-    assert!((better.epsilon.mean + 0.0515).abs() < 1e-12 && better.verdict() == "beyond", "{better:?}");
-    assert!((worse.epsilon.mean - 0.0485).abs() < 1e-12 && worse.verdict() == "inside", "{worse:?}");
+    assert!((better.epsilon.mean + 0.0515).abs() < 1e-12 && better.verdict == "beyond", "{better:?}");
+    assert!((worse.epsilon.mean - 0.0485).abs() < 1e-12 && worse.verdict == "inside", "{worse:?}");
     for (point, by) in [(better, 0.0515), (worse, -0.0485)] {
         let matched = point.matched.as_ref().unwrap();
         assert!(matched.difference.iter().all(|d| (d.mean - by).abs() < 1e-12));
     }
+}
+
+#[test]
+fn a_gap_of_the_curve_is_not_taken_for_a_better_front() {
+    // the front is a quarter of a circle; the other method lies on it, between two weights
+    let bent = |method: &str, w: f64, seed: i64| {
+        let angle = w * std::f64::consts::FRAC_PI_2;
+        run(method, w, seed, [angle.sin(), angle.cos()], [angle, -angle])
+    };
+    let at = |weights: &[f64]| -> Vec<Value> {
+        let linear = SEEDS.flat_map(|seed| weights.iter().map(move |w| bent("linear", *w, seed)));
+        linear.chain(SEEDS.map(|seed| bent("same", 0.4, seed))).collect()
+    };
+    let control = analysed(&at(&[0.1, 0.3, 0.5, 0.7, 0.9])).control.unwrap();
+    let point = &control.points[0];
+    // half a gap is an angle of 0.05 π: the chord misses 1 − cos of it, seen along the diagonal
+    assert!(point.epsilon.mean < -0.008 && point.epsilon.mean > -0.0124, "{point:?}");
+    assert!(control.slack.unwrap() > 0.0124 && point.verdict == "undecided", "{control:?}");
+    // two weights are too few to tell
+    let control = analysed(&at(&[0.1, 0.9])).control.unwrap();
+    assert_eq!((control.slack, control.points[0].verdict), (None, "undecided"));
 }
 
 proptest! {
