@@ -91,15 +91,17 @@ impl StoredRun {
         ["method", "aggregator"].iter().find_map(|key| self.argument(key)?.as_str())
     }
 
-    /// Preference weights by objective: those of the log, or of the arguments.
+    /// Preference weights by objective: those of the arguments, or of the log.
     pub fn weights(&self) -> Option<&Map<String, Value>> {
         let logged = self.rows.first().and_then(|row| row.get("w")).and_then(Value::as_object);
-        logged.or_else(|| self.argument("weights")?.as_object())
+        self.argument("weights").and_then(Value::as_object).or(logged)
     }
 
     /// The weights as `quality 0.5, brevity 0.5`.
     pub fn weights_text(&self) -> Option<String> {
-        let each = self.weights()?.iter().map(|(name, w)| format!("{name} {w}"));
+        // 1 - 0.8 is 0.2
+        let digits = |w: &Value| w.as_f64().map_or(f64::NAN, |w| (w * 1e6).round() / 1e6);
+        let each = self.weights()?.iter().map(|(name, w)| format!("{name} {}", digits(w)));
         Some(each.collect::<Vec<_>>().join(", "))
     }
 
