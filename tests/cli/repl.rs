@@ -129,7 +129,8 @@ fn the_session_of_the_guide_can_be_typed() {
     // a line that is not complete goes on
     talk.say("let half = aggregator(|h, w, options| {\r    let p = min_norm_point(h).p;\r");
     talk.say("    #{ alpha: added(scaled(w, 0.5), scaled(p, 0.5)), p: p }\r}, #{});\r");
-    talk.say("half.name\r").until("\nclosure\r\n").until("raco> ");
+    // each key draws the prompt again: the next one begins where the terminal is taken again
+    talk.until("\x1b[?2004l").until("\x1b[?2004h").say("half.name\r").until("\nclosure\r\n").until("raco> ");
     // Ctrl-C ends what runs, and nothing else
     talk.say("print(\"begun\"); loop { let x = 1; }\r").until("begun\r\n").say("\x03");
     talk.until("note: stopped by Ctrl-C").until("raco> ");
