@@ -183,6 +183,7 @@ impl Host {
             let mut ast: AST = self.engine.compile(source)?;
             ast.set_source(name);
             resolver::check_names(&self.session, name, &ast)?;
+            resolver::keep_closures(&self.session, &ast, ast.shared_lib());
             pause::learn(&self.session, &ast);
             self.engine.eval_ast_with_scope(&mut Scope::new(), &ast)
         };

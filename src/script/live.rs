@@ -186,10 +186,6 @@ impl<'e> Live<'e> {
         let theirs: HashSet<&str> = self.around.variables.iter().map(|(name, ..)| name.as_str()).collect();
         let (theirs, own): (Vec<_>, Vec<_>) =
             all.into_iter().rev().partition(|(name, ..)| theirs.contains(name.as_str()));
-        // closures that a line has made are called by the script
-        let module = self.document.functions.shared_lib();
-        let closures = self.document.functions.iter_functions().filter(|f| f.name.starts_with("anon$"));
-        session.closures.borrow_mut().extend(closures.map(|f| (f.name.to_owned(), module.clone())));
         let mut document = std::mem::take(&mut self.document);
         document.variables = own;
         (theirs.into_iter().map(|(name, _, value)| (name, value)).collect(), document)
@@ -264,6 +260,7 @@ impl<'e> Live<'e> {
             let mut whole = self.around.functions.merge(functions);
             whole.set_source(self.name);
             whole.combine(ast.clone());
+            resolver::keep_closures(&session, &ast, whole.shared_lib());
             statements = Some(ast);
             let engine = match &self.over {
                 Over::Host(host) => host.engine(),

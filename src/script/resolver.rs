@@ -180,9 +180,14 @@ pub(crate) fn module(
     check_names(session, &source.name, &ast)?;
     pause::learn(session, &ast);
     let module = Shared::new(Module::eval_ast_as_new(Scope::new(), &ast, engine)?);
+    keep_closures(session, &ast, &module);
+    Ok((ast, module))
+}
+
+/// Notes the closures of a source, so that they can be called from others; `module` has its functions.
+pub(crate) fn keep_closures(session: &Session, ast: &AST, module: &Shared<Module>) {
     let closures = ast.iter_functions().filter(|f| f.name.starts_with("anon$"));
     session.closures.borrow_mut().extend(closures.map(|f| (f.name.to_owned(), module.clone())));
-    Ok((ast, module))
 }
 
 /// Refuses two sources that each call a function of their own by the same name.

@@ -17,6 +17,7 @@ fn the_session_of_the_guide_runs_and_shows_what_it_says() {
                 let value = live.run(line).unwrap_or_else(|failure| panic!("{line}: {failure}"));
                 shown += &live.show(value);
             }
+            assert!(!shown.contains("has no answer"), "{shown}");
         } else {
             // on paper the same cells stand between other lines
             let words = |text: &str| -> Vec<String> {
