@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::files::{create_dir, read_json, write_whole};
+use super::files::{create_dir, entries, read_json, write_whole};
 use crate::error::{Error, Result, io_error};
 
 const FACTS: &str = "sweep.json";
@@ -23,6 +23,8 @@ const RECORD: &str = "point.json";
 const CLAIMS: &str = ".claims";
 /// The readable part of a point's name is cut here; the hash tells points apart.
 const READABLE: usize = 96;
+/// Digits of the hash.
+const HASH: usize = 16;
 
 /// Values of one grid by key; each key's values in the order given.
 pub type Axes = BTreeMap<String, Vec<Value>>;
@@ -99,6 +101,7 @@ impl Sweep {
     pub fn open(dir: &Path, grids: &[Axes], salt: &str, script: &str) -> Result<Self> {
         let mut points: Vec<Planned> = Vec::new();
         let mut seen = HashSet::new();
+        let there = hashes(dir)?;
         let varying = varying(grids);
         for axes in grids {
             if let Some((key, _)) = axes.iter().find(|(_, values)| values.is_empty()) {
@@ -106,7 +109,11 @@ impl Sweep {
                     .help("give an array with at least one value, or leave the key out"));
             }
             for config in product(axes) {
-                let name = name(&config, &varying, salt);
+                let mut name = name(&config, &varying, salt);
+                // what varies may be other keys than when the point was made: its hash decides
+                if let Some(known) = name.get(name.len() - HASH..).and_then(|hash| there.get(hash)) {
+                    name.clone_from(known);
+                }
                 if seen.insert(name.clone()) {
                     points.push(Planned { name, config });
                 }
@@ -253,6 +260,16 @@ fn retire(folder: &Path) -> Result<()> {
     fs::rename(folder, old).map_err(|error| io_error(&error, "move the old point", folder))
 }
 
+/// Names of the points in a folder by their hash.
+fn hashes(dir: &Path) -> Result<BTreeMap<String, String>> {
+    let name = |path: PathBuf| {
+        let name = path.file_name()?.to_str()?.to_owned();
+        let hash = name.get(name.len().checked_sub(HASH)?..)?.to_owned();
+        hash.bytes().all(|b| b.is_ascii_hexdigit()).then_some((hash, name))
+    };
+    Ok(entries(dir)?.into_iter().filter_map(name).collect())
+}
+
 /// Keys with more than one value over all grids.
 fn varying(grids: &[Axes]) -> HashSet<&str> {
     let mut values: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
@@ -305,7 +322,7 @@ fn name(config: &Map<String, Value>, varying: &HashSet<&str>, salt: &str) -> Str
     let mut readable = parts.join("-");
     readable.truncate(readable.char_indices().nth(READABLE).map_or(readable.len(), |(end, _)| end));
     let hash = blake3::hash(format!("{}\n{salt}", Value::Object(config.clone())).as_bytes()).to_hex();
-    if readable.is_empty() { hash[..16].to_owned() } else { format!("{readable}-{}", &hash[..16]) }
+    if readable.is_empty() { hash[..HASH].to_owned() } else { format!("{readable}-{}", &hash[..HASH]) }
 }
 
 /// A value in characters that a file name may have.

@@ -107,6 +107,19 @@ fn a_point_made_with_another_text_is_kept_aside() {
 }
 
 #[test]
+fn a_point_keeps_its_folder_when_the_grid_grows() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("s");
+    let small = open(&dir, &[json!({ "method": ["linear"], "c": [0.4], "seed": [0] })]).unwrap();
+    small.finish(&record(&small, 0, Status::Done)).unwrap();
+    let large = open(&dir, &[json!({ "method": ["linear"], "c": [0.4, 0.8], "seed": [0, 1] })]).unwrap();
+    assert_eq!(large.points().len(), 4);
+    let same = large.points().iter().filter(|point| point.name == small.points()[0].name).count();
+    assert_eq!(same, 1);
+    assert!(large.record(&large.points()[0]).unwrap().is_some());
+}
+
+#[test]
 fn bad_grids_and_folders_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("s");
