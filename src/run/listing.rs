@@ -124,10 +124,13 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// Which orders of a cell and the value of a condition meet it.
+type Accepts = fn(Ordering) -> bool;
+
 /// `COLUMN OPERATOR VALUE`.
 struct Condition {
     column: String,
-    accepts: fn(Ordering) -> bool,
+    accepts: Accepts,
     /// Compared as numbers where both sides are.
     value: Value,
 }
@@ -135,7 +138,7 @@ struct Condition {
 impl Condition {
     fn new(text: &str, known: &[String]) -> Result<Self> {
         // those of two letters first: `>=` begins as `>` does
-        let operators: [(&str, fn(Ordering) -> bool); 6] = [
+        let operators: [(&str, Accepts); 6] = [
             (">=", Ordering::is_ge),
             ("<=", Ordering::is_le),
             ("!=", Ordering::is_ne),

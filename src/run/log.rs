@@ -172,11 +172,13 @@ pub fn read_log(path: &Path) -> Result<Vec<Map<String, Value>>> {
     }
 }
 
+type Rows = Vec<Map<String, Value>>;
+
 /// The rows before the first line that is no row, and what is wrong with that one.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub(super) fn read_log_part(path: &Path) -> Result<(Vec<Map<String, Value>>, Option<Error>)> {
+pub(super) fn read_log_part(path: &Path) -> Result<(Rows, Option<Error>)> {
     let text = fs::read_to_string(path).map_err(|error| io_error(&error, "read the log", path))?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let row = |(i, line): (usize, &str)| match serde_json::from_str(line) {

@@ -67,14 +67,12 @@ pub enum Style {
 /// The outline of what lies between two lines of equal length, for [`Style::Area`] and [`Style::Band`]; one outline
 /// each stretch of finite numbers.
 pub fn between(low: &[(f64, f64)], high: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let finite = |(a, b): &(&(f64, f64), &(f64, f64))| a.0.is_finite() && a.1.is_finite() && b.1.is_finite();
-    let pairs: Vec<_> = low.iter().zip(high).collect();
-    let outline = |run: &[(&(f64, f64), &(f64, f64))]| {
-        let there = run.iter().map(|(low, _)| **low);
-        there
-            .chain(run.iter().rev().map(|(_, high)| **high))
-            .chain([(f64::NAN, f64::NAN)])
-            .collect::<Vec<_>>()
+    let finite = |[a, b]: &[(f64, f64); 2]| a.0.is_finite() && a.1.is_finite() && b.1.is_finite();
+    let pairs: Vec<[(f64, f64); 2]> = low.iter().zip(high).map(|(low, high)| [*low, *high]).collect();
+    let outline = |run: &[[(f64, f64); 2]]| {
+        let there = run.iter().map(|[low, _]| *low);
+        let back = run.iter().rev().map(|[_, high]| *high);
+        there.chain(back).chain([(f64::NAN, f64::NAN)]).collect::<Vec<_>>()
     };
     pairs.split(|pair| !finite(pair)).filter(|run| run.len() > 1).flat_map(outline).collect()
 }
@@ -346,6 +344,9 @@ pub(super) fn panel(body: &Area<'_>, plot: &Plot, (from, to): (f64, f64), below:
     Ok(())
 }
 
+/// Inside and edge of a marker.
+type Mark<C, DB> = ComposedElement<C, DB, Polygon<(i32, i32)>, PathElement<(i32, i32)>>;
+
 /// A point, filled with its colour, or white with a coloured edge.
 fn mark<DB: DrawingBackend, C>(
     at: C,
@@ -353,7 +354,7 @@ fn mark<DB: DrawingBackend, C>(
     size: i32,
     color: RGBAColor,
     full: bool,
-) -> ComposedElement<C, DB, Polygon<(i32, i32)>, PathElement<(i32, i32)>> {
+) -> Mark<C, DB> {
     let mut corners = marker.corners(size);
     let inside = if full { color } else { WHITE.to_rgba() };
     let inside = Polygon::new(corners.clone(), inside.filled());

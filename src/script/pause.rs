@@ -115,6 +115,9 @@ struct Here {
     around: Around,
 }
 
+/// A frame, and values of its variables by name.
+type Writes = (Frames, Vec<(String, Dynamic)>);
+
 /// The pauses of a host that has some.
 pub(super) struct Pauser {
     pauses: Pauses,
@@ -128,7 +131,7 @@ pub(super) struct Pauser {
     /// The last call of `log`.
     at_log: RefCell<Option<Here>>,
     /// Variables changed at a pause inside `log`, for the next statement of its frame.
-    writes: RefCell<Option<(Frames, Vec<(String, Dynamic)>)>>,
+    writes: RefCell<Option<Writes>>,
     /// Positions of the statements that are expressions, by source: Rhai announces their expression only.
     statements: RefCell<HashMap<String, HashSet<Position>>>,
 }

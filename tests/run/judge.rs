@@ -29,10 +29,13 @@ enum Act {
     Stop(Arc<AtomicBool>),
 }
 
+/// Body and authorisation of a request.
+type Asked = (Value, Option<String>);
+
 struct Server {
     url: String,
     /// Bodies and Authorization headers, in order.
-    seen: Arc<Mutex<Vec<(Value, Option<String>)>>>,
+    seen: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Server {

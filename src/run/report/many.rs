@@ -209,7 +209,7 @@ fn curves(groups: &[Group<'_>]) -> Result<Option<Section>> {
             },
         )],
     );
-    let mut what: Vec<(String, Vec<String>, Option<(f64, f64)>, Option<f64>)> = objectives
+    let mut what: Vec<Curves> = objectives
         .iter()
         .map(|name| (format!("Loss of {name}"), vec!["losses".to_owned(), name.clone()], None, None))
         .collect();
@@ -314,3 +314,6 @@ fn answers(groups: &[Group<'_>]) -> Option<Section> {
     }
     Some(section)
 }
+
+/// What one picture of curves is of: title, path of the number in a row of the log, vertical range, line across.
+type Curves = (String, Vec<String>, Option<(f64, f64)>, Option<f64>);
