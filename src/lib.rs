@@ -11,6 +11,8 @@
 
 pub mod error;
 
+pub mod recycle;
+
 pub mod math;
 
 pub mod data;

@@ -1,5 +1,8 @@
 //! The `raco` program: a thin client of the library.
 
+#[global_allocator]
+static MEMORY: raco::recycle::Recycler = raco::recycle::Recycler;
+
 fn main() {
     if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
         // candle's own thread pool spins at its barriers and takes the processors from our kernels, which use rayon

@@ -9,6 +9,10 @@ mod house;
 mod math;
 mod model;
 mod optim;
+mod recycle;
 mod run;
 mod script;
 mod stdlib;
+
+#[global_allocator]
+static MEMORY: raco::recycle::Recycler = raco::recycle::Recycler;

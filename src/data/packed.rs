@@ -24,7 +24,7 @@ pub struct Segment {
 
 /// Token rows of several sequences, one after another.
 ///
-/// T token rows, N scored positions (every response token, and nothing else), R responses, K segments.
+/// T token rows (of all tokens but the last of each response), N scored positions (every response token, and nothing else), R responses, K segments.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Packed {
     /// Token ids, [T].
@@ -87,10 +87,12 @@ impl Packed {
         for response in responses {
             let start = self.tokens.len();
             let scored = self.targets.len();
-            self.tokens.extend(*response);
-            self.positions.extend((0..response.len()).map(|i| (prompt.len() + i) as u32));
+            // the last token predicts nothing
+            let read = &response[..response.len() - 1];
+            self.tokens.extend(read);
+            self.positions.extend((0..read.len()).map(|i| (prompt.len() + i) as u32));
             self.predict.push((prompt_rows.end - 1) as u32);
-            self.predict.extend((start..self.tokens.len() - 1).map(|row| row as u32));
+            self.predict.extend((start..self.tokens.len()).map(|row| row as u32));
             self.targets.extend(*response);
             self.responses.push(scored..self.targets.len());
             group.push(if single {

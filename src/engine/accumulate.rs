@@ -9,15 +9,15 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::model::ops::gemm::{Into, Threads, View, ViewMut, gemm};
-use crate::model::ops::simd::{axpy, combine, dispatch};
+use crate::model::ops::simd::{axpy, dispatch, mix};
 use crate::model::{Axis, Matrix, ParameterSpace, Sink};
 
 /// Rows of a weight in one tile.
-const TILE_ROWS: usize = 96;
+const TILE_ROWS: usize = 128;
 /// Segments whose products share a tile's scratch.
 const SEGMENTS: usize = 8;
-/// Scalars of the scratch of one tile: half a MiB, so that it stays in the second-level cache.
-const SCRATCH: usize = 1 << 17;
+/// Scalars of the scratch of one tile: a MiB. A smaller one would stay nearer, but its products would be packed more often.
+const SCRATCH: usize = 1 << 18;
 
 /// Adds up the m rows of a Jacobian, [m, P].
 pub(crate) struct Accumulator {
@@ -108,13 +108,14 @@ impl Sink for Accumulator {
                         dispatch(
                             #[inline(always)]
                             || {
-                                for (i, target) in targets.iter_mut().enumerate() {
-                                    let u = &u[i * k..][batch.clone()];
-                                    for row in 0..rows.len() {
-                                        let at = row * cols.len();
-                                        let target = &mut target[row * width..][cols.clone()];
-                                        combine(target, u, |s| &scratch[s * size + at..][..cols.len()]);
-                                    }
+                                for row in 0..rows.len() {
+                                    let (at, columns) = (row * cols.len(), row * width);
+                                    mix(
+                                        targets,
+                                        columns + cols.start..columns + cols.end,
+                                        |i| &u[i * k..][batch.clone()],
+                                        |s| &scratch[s * size + at..][..cols.len()],
+                                    );
                                 }
                             },
                         );

@@ -84,14 +84,17 @@ fn of_pack(model: &Model, pack: &Packed) -> Vec<Product> {
         (inner, hidden),
     ];
     let mut products = Vec::new();
-    for (inputs, outputs) in std::iter::repeat_n(linear, config.layers).flatten() {
+    let scored = pack.targets.len();
+    for (i, (inputs, outputs)) in std::iter::repeat_n(linear, config.layers).flatten().enumerate() {
+        // after the attention of the last layer only scored rows are read
+        let last = i + 4 >= linear.len() * config.layers;
+        let rows = if last { scored } else { rows };
         products.push(Product { rows, inputs, outputs, forwards: 1, trained: rank.is_none() });
         if let Some(rank) = rank {
             products.push(Product { rows, inputs, outputs: rank, forwards: 1, trained: true });
             products.push(Product { rows, inputs: rank, outputs, forwards: 1, trained: true });
         }
     }
-    let scored = pack.targets.len();
     let trained = rank.is_none();
     products.push(Product { rows: scored, inputs: hidden, outputs: config.vocab, forwards: 2, trained });
     products

@@ -12,7 +12,7 @@ use super::pairs::{Factors, several};
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
 use crate::model::ParameterSpace;
-use crate::model::ops::simd::{combine, dispatch, dot, dots};
+use crate::model::ops::simd::{all_finite, combine, dispatch, dot, dots};
 use crate::model::values::{Values, values};
 
 /// Scalars that one task of a reduction works on; fixed, so that sums do not depend on the thread count.
@@ -269,8 +269,7 @@ impl Gradients {
         }
         let width = self.space.size();
         /// `add` is given a short run of the sum and where it starts.
-        fn sum<T: Clone + Default + Send>(width: usize, add: impl Fn(&mut [T], usize) + Sync) -> Vec<T> {
-            let mut out = vec![T::default(); width];
+        fn sum<T: Send>(mut out: Vec<T>, add: impl Fn(&mut [T], usize) + Sync) -> Vec<T> {
             out.par_chunks_mut(BLOCK).enumerate().for_each(|(block, out)| {
                 let runs = out.chunks_mut(LANE).enumerate();
                 runs.for_each(|(run, out)| add(out, block * BLOCK + run * LANE));
@@ -281,7 +280,7 @@ impl Gradients {
             Slice::F32(x) => {
                 let x: &[f32] = &x;
                 let alpha: Vec<f32> = alpha.iter().map(|&a| a as f32).collect();
-                let values = sum(width, |out, start| {
+                let values = sum(vec![0f32; width], |out, start| {
                     dispatch(
                         #[inline(always)]
                         || combine(out, &alpha, |i| &x[i * width + start..]),
@@ -291,7 +290,7 @@ impl Gradients {
             }
             Slice::F64(x) => {
                 let x: &[f64] = &x;
-                let values = sum(width, |out: &mut [f64], start| {
+                let values = sum(vec![0f64; width], |out, start| {
                     for (i, a) in alpha.iter().enumerate() {
                         out.iter_mut().zip(&x[i * width + start..]).for_each(|(o, g)| *o += a * g);
                     }
@@ -468,7 +467,16 @@ impl Gradient {
     /// A NaN or an infinity.
     pub fn check_finite(&self, what: &str) -> Result<()> {
         let bad = match slice(&self.values)? {
-            Slice::F32(x) => x.par_iter().position_first(|v| !v.is_finite()),
+            Slice::F32(x) => {
+                let finite = |part: &[f32]| {
+                    dispatch(
+                        #[inline(always)]
+                        || all_finite(part),
+                    )
+                };
+                let part = x.par_chunks(BLOCK).position_first(|part| !finite(part));
+                part.and_then(|i| Some(i * BLOCK + x[i * BLOCK..].iter().position(|v| !v.is_finite())?))
+            }
             Slice::F64(x) => x.par_iter().position_first(|v| !v.is_finite()),
         };
         match bad {

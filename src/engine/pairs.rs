@@ -188,7 +188,8 @@ impl Sink for PairGramian {
 
     fn product(&mut self, parameter: usize, first_row: usize, dy: Matrix, x: Matrix, axis: Axis) {
         let (dy, x) = (dy.0, x.0);
-        if axis == Axis::Scored {
+        // the head comes first in a backward
+        if axis == Axis::Scored && self.head.as_ref().is_none_or(|head| head.parameter == parameter) {
             self.keep(parameter, first_row, dy, x);
         }
         // both count multiplications; half of the ghost products are seen twice

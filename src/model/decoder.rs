@@ -61,9 +61,8 @@ impl Model {
         let attention = self.attention(packed.groups.clone(), packed.positions.clone());
         let layout = Layout::new(config);
         let mut pass = Pass::new(&parts, config, Mode::Packed(attention), record);
-        let x = hidden(&mut pass, config, &layout, &packed.tokens)?;
-        let x = pass.gather(&x, &packed.predict)?;
-        let x = pass.rms_norm_scored(&x, layout.norm)?;
+        let x = hidden(&mut pass, config, &layout, &packed.tokens, Some(&packed.predict))?;
+        let x = pass.rms_norm(&x, layout.norm)?;
         let output = pass.log_probs(&x, layout.head, &packed.targets)?;
         let log_probs = values::<f32>(&output.tensor)?.to_vec();
         if let Some(bad) = log_probs.iter().position(|x| !x.is_finite()) {
@@ -108,8 +107,14 @@ impl Model {
     }
 }
 
-/// Tokens → hidden rows before the final norm, [T, D].
-pub(crate) fn hidden(pass: &mut Pass, config: &Config, layout: &Layout, tokens: &[u32]) -> Result<Act> {
+/// Tokens → hidden rows before the final norm: of all tokens, [T, D], or those to `read`, [N, D].
+pub(crate) fn hidden(
+    pass: &mut Pass,
+    config: &Config,
+    layout: &Layout,
+    tokens: &[u32],
+    read: Option<&[u32]>,
+) -> Result<Act> {
     let layer: fn(&mut Pass, &Act, &LayerParams) -> Result<Act> = match config.family {
         Family::Llama => llama::layer,
         Family::Qwen3 => qwen3::layer,
@@ -121,15 +126,17 @@ pub(crate) fn hidden(pass: &mut Pass, config: &Config, layout: &Layout, tokens: 
     }
     for (i, parameters) in layout.layers.iter().enumerate() {
         pass.enter_layer(i, config.local.as_ref().is_some_and(|local| local.layers[i]));
+        if let Some(rows) = read.filter(|_| i + 1 == layout.layers.len()) {
+            pass.read_only(rows.to_vec());
+        }
         x = layer(pass, &x, parameters)?;
     }
     Ok(x)
 }
 
-/// Final norm and head of some rows, for generation: [rows, V].
-pub(crate) fn logits(pass: &mut Pass, layout: &Layout, x: &Act, rows: &[u32]) -> Result<Tensor> {
-    let x = pass.gather(x, rows)?;
-    let x = pass.rms_norm_scored(&x, layout.norm)?;
+/// Final norm and head of hidden rows, for generation: [rows, V].
+pub(crate) fn logits(pass: &mut Pass, layout: &Layout, x: &Act) -> Result<Tensor> {
+    let x = pass.rms_norm(x, layout.norm)?;
     pass.logits(&x, layout.head)
 }
 

@@ -156,8 +156,8 @@ impl Model {
                 .map(|s| vec![Cache::new(attention.heads, s.prompt + s.room - 1); config.layers])
                 .collect();
             let mut pass = Pass::new(&parts, config, Mode::Prefill(attention, &mut caches), false);
-            let x = hidden(&mut pass, config, &layout, &tokens)?;
-            let rows = logits(&mut pass, &layout, &x, &ends)?;
+            let x = hidden(&mut pass, config, &layout, &tokens, Some(&ends))?;
+            let rows = logits(&mut pass, &layout, &x)?;
             for (sequence, cache) in active.iter_mut().zip(caches) {
                 sequence.cache = cache;
             }
@@ -190,9 +190,8 @@ impl Model {
             let attention = self.attention(Vec::new(), positions);
             let caches = active.iter_mut().map(|s| &mut s.cache).collect();
             let mut pass = Pass::new(&parts, config, Mode::Decode(attention, caches), false);
-            let x = hidden(&mut pass, config, &layout, &tokens)?;
-            let all: Vec<u32> = (0..tokens.len() as u32).collect();
-            rows = logits(&mut pass, &layout, &x, &all)?;
+            let x = hidden(&mut pass, config, &layout, &tokens, None)?;
+            rows = logits(&mut pass, &layout, &x)?;
         }
     }
 }

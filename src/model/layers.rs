@@ -15,8 +15,9 @@ pub(super) fn attend(pass: &mut Pass, x: &Act, l: &LayerParams) -> Result<Act> {
         qkv = pass.qk_norm(&qkv, q, k)?;
     }
     let h = pass.attention(&qkv)?;
+    let (x, h) = pass.narrow(x, &h)?;
     let h = pass.linear(&h, &[l.o])?;
-    add(pass, x, h, l.post_attention_norm)
+    add(pass, &x, h, l.post_attention_norm)
 }
 
 /// x + W_down (act(W_gate h) ∘ W_up h), h the normalised rows; a norm of the sum's second part where the layer has

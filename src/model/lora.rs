@@ -331,7 +331,14 @@ impl LowRank {
     }
 
     /// dB = dyᵀ h, dA = dhᵀ x and dx += dh A with dh = s dy B, [T, r].
-    pub(super) fn backward(&self, x: View, dy: View, dx: Option<ViewMut>, sink: &mut dyn Sink) -> Result<()> {
+    pub(super) fn backward(
+        &self,
+        x: View,
+        dy: View,
+        dx: Option<ViewMut>,
+        axis: Axis,
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
         let ((rank, width), (out, _)) = (self.a.dims2()?, self.b.dims2()?);
         let rows = self.h.len() / rank;
         let (a, b) = (values::<f32>(&self.a)?, values::<f32>(&self.b)?);
@@ -342,8 +349,8 @@ impl LowRank {
         if let Some(dx) = dx {
             gemm(dx, Into::Add, 1.0, dh, View::new(&a, rank, width), Threads::All);
         }
-        sink.product(self.index, 0, Matrix(dh), Matrix(x), Axis::Tokens);
-        sink.product(self.index + 1, 0, Matrix(dy), Matrix(View::new(&self.h, rows, rank)), Axis::Tokens);
+        sink.product(self.index, 0, Matrix(dh), Matrix(x), axis);
+        sink.product(self.index + 1, 0, Matrix(dy), Matrix(View::new(&self.h, rows, rank)), axis);
         Ok(())
     }
 }

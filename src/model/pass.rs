@@ -48,6 +48,10 @@ pub(crate) struct Pass<'a> {
     tape: Option<Tape>,
     logit_cap: Option<f32>,
     layer: usize,
+    /// Which rows activations have by now.
+    axis: Axis,
+    /// Rows that something is read from after the present layer, if not all.
+    read: Option<Vec<u32>>,
 }
 
 impl<'a> Pass<'a> {
@@ -61,6 +65,8 @@ impl<'a> Pass<'a> {
             mode,
             tape: record.then(Tape::new),
             layer: 0,
+            axis: Axis::Tokens,
+            read: None,
         }
     }
 
@@ -68,6 +74,20 @@ impl<'a> Pass<'a> {
     pub(crate) fn enter_layer(&mut self, layer: usize, local: bool) {
         self.layer = layer;
         self.mode.attention().local = local;
+    }
+
+    /// Tells that after this layer only these rows are read, in this order.
+    pub(crate) fn read_only(&mut self, rows: Vec<u32>) {
+        self.read = Some(rows);
+    }
+
+    /// The rows of x and h that are read later, where the layer was told: other rows have done their part once their
+    /// keys and values are there.
+    pub(crate) fn narrow(&mut self, x: &Act, h: &Act) -> Result<(Act, Act)> {
+        let Some(rows) = self.read.take() else { return Ok((x.clone(), h.clone())) };
+        let (x, h) = (self.gather(x, &rows)?, self.gather(h, &rows)?);
+        self.axis = Axis::Scored;
+        Ok((x, h))
     }
 
     /// The tape, if this pass was recorded.
@@ -146,13 +166,7 @@ impl<'a> Pass<'a> {
     /// x (mean x² + ε)^(-½) ∘ w, a row at a time.
     pub(crate) fn rms_norm(&mut self, x: &Act, parameter: usize) -> Result<Act> {
         let width = x.tensor.dim(1)?;
-        self.norm_parts(x, vec![(parameter, Heads::row(width))], Axis::Tokens)
-    }
-
-    /// The same over scored rows.
-    pub(crate) fn rms_norm_scored(&mut self, x: &Act, parameter: usize) -> Result<Act> {
-        let width = x.tensor.dim(1)?;
-        self.norm_parts(x, vec![(parameter, Heads::row(width))], Axis::Scored)
+        self.norm_parts(x, vec![(parameter, Heads::row(width))])
     }
 
     /// Normalises each head of the queries and of the keys in rows [q | k | v].
@@ -160,11 +174,12 @@ impl<'a> Pass<'a> {
         let h = self.mode.attention().heads;
         let part = |offset: usize, heads: usize| Heads { stride: h.stride(), offset, heads, width: h.width };
         let parts = vec![(q, part(0, h.queries)), (k, part(h.queries * h.width, h.keys))];
-        self.norm_parts(qkv, parts, Axis::Tokens)
+        self.norm_parts(qkv, parts)
     }
 
     /// Normalises parts of each row, each with a weight of its own; other columns pass through.
-    fn norm_parts(&mut self, x: &Act, parts: Vec<(usize, Heads)>, axis: Axis) -> Result<Act> {
+    fn norm_parts(&mut self, x: &Act, parts: Vec<(usize, Heads)>) -> Result<Act> {
+        let axis = self.axis;
         let (input, shape) = (x.tensor.clone(), x.tensor.shape().clone());
         let mut y = values::<f32>(&input)?.to_vec();
         let mut saved = Vec::with_capacity(parts.len());
@@ -215,6 +230,7 @@ impl<'a> Pass<'a> {
         // a frozen product needs its input for nothing
         let input = trains.then(|| x.tensor.clone());
         let wanted = !x.is_constant();
+        let axis = self.axis;
         let parameters = parameters.to_vec();
         Ok(self.node(x, tensor(y, (rows, total))?, trains, move |dy, sink| {
             let dy = values::<f32>(dy)?;
@@ -234,10 +250,11 @@ impl<'a> Pass<'a> {
                 }
                 match (&low[i], x) {
                     (Some(low), Some(x)) => {
-                        low.backward(x, dy, wanted.then(|| ViewMut::new(&mut dx, rows, width)), sink)?;
+                        let dx = wanted.then(|| ViewMut::new(&mut dx, rows, width));
+                        low.backward(x, dy, dx, axis, sink)?;
                     }
                     (None, Some(x)) if decoder => {
-                        sink.product(parameters[i], 0, Matrix(dy), Matrix(x), Axis::Tokens);
+                        sink.product(parameters[i], 0, Matrix(dy), Matrix(x), axis);
                     }
                     _ => {}
                 }
@@ -303,8 +320,8 @@ impl<'a> Pass<'a> {
         }))
     }
 
-    /// The rows that predict something, [N, D]; a row may predict several tokens.
-    pub(crate) fn gather(&mut self, x: &Act, rows: &[u32]) -> Result<Act> {
+    /// Some rows, [N, D]; one may come several times.
+    fn gather(&mut self, x: &Act, rows: &[u32]) -> Result<Act> {
         let (total, width) = x.tensor.dims2()?;
         let mut y = vec![0f32; rows.len() * width];
         {

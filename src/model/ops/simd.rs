@@ -1,5 +1,7 @@
 //! Element-wise building blocks, compiled for several instruction sets.
 
+use std::ops::Range;
+
 /// Runs `body` compiled for the widest instruction set of this CPU; `body` must be `#[inline(always)]`.
 #[inline(always)]
 pub(crate) fn dispatch<R>(body: impl FnOnce() -> R) -> R {
@@ -158,6 +160,73 @@ pub(crate) fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
         sum += *x;
     }
     sum + total(lanes)
+}
+
+/// True unless one is a NaN or an infinity.
+#[inline(always)]
+pub(crate) fn all_finite(x: &[f32]) -> bool {
+    x.iter().fold(true, |finite, x| finite & x.is_finite())
+}
+
+/// d[i] += Σₖ u(i)[k] · s(k) over a range of columns of each d[i]; s(k) has the columns of the range alone.
+///
+/// A few numbers of up to four d[i] stay in registers over all k: each d[i] is read once, and s(k) once for four of them.
+#[inline(always)]
+pub(crate) fn mix<'a>(
+    d: &mut [&mut [f32]],
+    columns: Range<usize>,
+    u: impl Fn(usize) -> &'a [f32],
+    s: impl Fn(usize) -> &'a [f32],
+) {
+    for (group, d) in d.chunks_mut(4).enumerate() {
+        let u = |i: usize| u(4 * group + i);
+        match d {
+            [a, b, c, e] => mix_rows(
+                [
+                    &mut a[columns.clone()],
+                    &mut b[columns.clone()],
+                    &mut c[columns.clone()],
+                    &mut e[columns.clone()],
+                ],
+                [u(0), u(1), u(2), u(3)],
+                &s,
+            ),
+            [a, b, c] => mix_rows(
+                [&mut a[columns.clone()], &mut b[columns.clone()], &mut c[columns.clone()]],
+                [u(0), u(1), u(2)],
+                &s,
+            ),
+            [a, b] => mix_rows([&mut a[columns.clone()], &mut b[columns.clone()]], [u(0), u(1)], &s),
+            [a] => mix_rows([&mut a[columns.clone()]], [u(0)], &s),
+            _ => {}
+        }
+    }
+}
+
+#[inline(always)]
+fn mix_rows<'a, const R: usize>(d: [&mut [f32]; R], u: [&[f32]; R], s: &impl Fn(usize) -> &'a [f32]) {
+    let (terms, whole) = (u[0].len(), d[0].len() / LANES * LANES);
+    for at in (0..whole).step_by(LANES) {
+        let mut sums = [[0f32; LANES]; R];
+        for r in 0..R {
+            sums[r].copy_from_slice(&d[r][at..at + LANES]);
+        }
+        for k in 0..terms {
+            let s = &s(k)[at..at + LANES];
+            let u = u.map(|u| u[k]);
+            for r in 0..R {
+                for i in 0..LANES {
+                    sums[r][i] = u[r].mul_add(s[i], sums[r][i]);
+                }
+            }
+        }
+        for r in 0..R {
+            d[r][at..at + LANES].copy_from_slice(&sums[r]);
+        }
+    }
+    for (d, u) in d.into_iter().zip(u) {
+        u.iter().enumerate().for_each(|(k, u)| axpy(*u, &s(k)[whole..], &mut d[whole..]));
+    }
 }
 
 /// d += Σₖ u[k] · s(k), four terms at a time.
