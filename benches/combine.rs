@@ -72,7 +72,7 @@ fn passes(m: usize, d: usize) {
     let space = Arc::new(ParameterSpace::new([("x".to_owned(), vec![d])]));
     let names = Arc::new((0..m).map(|i| format!("o{i}")).collect());
     let gradients = Gradients::new(names, space, rows, vec![0.0; m], 1).unwrap();
-    let (storage, _) = gradients.tensor().storage_and_layout();
+    let (storage, _) = gradients.tensor().unwrap().storage_and_layout();
     let Storage::Cpu(CpuStorage::F32(x)) = &*storage else { panic!("f32 on the CPU") };
     let w = vec![1.0 / m as f64; m];
     let h = gradients.gramian().unwrap();

@@ -96,9 +96,8 @@ impl Gradients {
     }
 
     pub(super) fn compute_gramians(&self, by: By) -> Result<Vec<(String, Matrix)>> {
-        let (names, groups): (Vec<_>, Vec<_>) = by.groups(self.space())?.into_iter().unzip();
-        let ranges = groups.iter().map(|tensors| tensors.iter().map(|&i| range(self.space(), i)));
-        Ok(names.into_iter().zip(self.gramians_over(ranges)?).collect())
+        let (names, groups): (Vec<String>, Vec<Vec<usize>>) = by.groups(self.space())?.into_iter().unzip();
+        Ok(names.into_iter().zip(self.gramian_of(&groups)?).collect())
     }
 
     /// The rows over each block alone, copied, in the order of the parameters.
@@ -106,11 +105,11 @@ impl Gradients {
     /// # Errors
     /// Factors of a model without an adapter.
     pub fn blocks(&self, by: By) -> Result<Vec<(String, Self)>> {
-        let space = self.space();
+        let (space, rows) = (self.space(), self.tensor()?);
         let block = |(name, tensors): (String, Vec<usize>)| {
             let parts = tensors.iter().map(|&i| {
                 let range = range(space, i);
-                self.tensor().narrow(1, range.start, range.len())
+                rows.narrow(1, range.start, range.len())
             });
             let rows = Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 1)?.contiguous()?;
             let own = tensors.iter().map(|&i| (space.names[i].clone(), space.shapes[i].clone()));

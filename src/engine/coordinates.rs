@@ -41,7 +41,7 @@ impl Gradients {
             });
             out
         }
-        let values = match slice(self.tensor())? {
+        let values = match slice(self.tensor()?)? {
             Slice::F32(x) => tensor(means(&x, (m, width), ranks, |v| v as f32), width)?,
             Slice::F64(x) => tensor(means(&x, (m, width), ranks, |v| v), width)?,
         };

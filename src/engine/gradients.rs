@@ -9,11 +9,12 @@ use rayon::prelude::*;
 use super::blocks::By;
 use super::log_probs::LogProbs;
 use super::pairs::{Factors, several};
+use super::unformed::Unformed;
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
-use crate::model::ParameterSpace;
 use crate::model::ops::simd::{all_finite, combine, dispatch, dot, dots};
 use crate::model::values::{Values, values};
+use crate::model::{ParameterSpace, reserve};
 
 /// Scalars that one task of a reduction works on; fixed, so that sums do not depend on the thread count.
 pub(super) const BLOCK: usize = 1 << 16;
@@ -25,7 +26,9 @@ const LANE: usize = 1 << 10;
 pub struct Gradients {
     names: Arc<Vec<String>>,
     space: Arc<ParameterSpace>,
-    rows: Tensor, // [m, P]
+    rows: Arc<OnceLock<Tensor>>, // [m, P]
+    /// What the rows are formed from, where they were not formed at once.
+    unformed: Option<Arc<Unformed>>,
     losses: Arc<Vec<f64>>,
     terms: usize,
     gramian: Arc<OnceLock<Matrix>>,
@@ -62,17 +65,46 @@ impl Gradients {
                 losses.len()
             )));
         }
-        Ok(Self {
+        Ok(Self::of(names, space, Arc::new(OnceLock::from(rows)), losses, terms))
+    }
+
+    fn of(
+        names: Arc<Vec<String>>,
+        space: Arc<ParameterSpace>,
+        rows: Arc<OnceLock<Tensor>>,
+        losses: Vec<f64>,
+        terms: usize,
+    ) -> Self {
+        Self {
             names,
             space,
             rows,
+            unformed: None,
             losses: Arc::new(losses),
             terms,
             gramian: Arc::default(),
             layers: Arc::default(),
             factors: None,
             pairs: Arc::default(),
-        })
+        }
+    }
+
+    /// Rows that are formed when they are asked for.
+    pub(super) fn unformed(
+        names: Arc<Vec<String>>,
+        space: Arc<ParameterSpace>,
+        unformed: Unformed,
+        losses: Vec<f64>,
+    ) -> Self {
+        let s = super::pairs::sum(unformed.factors.u.cols(), &unformed.pairs);
+        let gradients = Self::of(names, space, Arc::default(), losses, 1);
+        let gradients = gradients.with_pairs(Some(unformed.factors.clone()), Some(s));
+        Self { unformed: Some(Arc::new(unformed)), ..gradients }
+    }
+
+    /// True if the Gramian is known and the rows are not: a combination of them takes a backward.
+    pub fn is_unformed(&self) -> bool {
+        self.rows.get().is_none()
     }
 
     /// Rows given as plain numbers, kept in f64: the same methods work on paper examples.
@@ -131,9 +163,23 @@ impl Gradients {
         self.terms
     }
 
-    /// J itself, [m, P].
-    pub fn tensor(&self) -> &Tensor {
-        &self.rows
+    /// Type of the numbers: f32, or f64 for plain ones.
+    pub fn dtype(&self) -> DType {
+        self.rows.get().map_or(DType::F32, Tensor::dtype)
+    }
+
+    /// J itself, [m, P]; formed by a backward where it was not.
+    ///
+    /// # Errors
+    /// Rows that are to be formed when the weights have moved, or do not fit the memory.
+    pub fn tensor(&self) -> Result<&Tensor> {
+        if let (None, Some(unformed)) = (self.rows.get(), &self.unformed) {
+            let (m, size) = (self.len(), self.space.size());
+            reserve(&format!("the gradients of {m} objectives"), (4 * m * size) as u64)?;
+            let rows = unformed.rows()?;
+            return Ok(self.rows.get_or_init(|| rows));
+        }
+        self.rows.get().ok_or_else(|| Error::internal("gradients without rows"))
     }
 
     /// The gradient of objective `i`.
@@ -144,7 +190,11 @@ impl Gradients {
         if i >= self.len() {
             return Err(Error::new(format!("row {i} of {} gradients", self.len())).help("rows count from 0"));
         }
-        Ok(Gradient { space: self.space.clone(), values: self.rows.narrow(0, i, 1)?.squeeze(0)? })
+        if self.is_unformed() {
+            let alpha: Vec<f64> = (0..self.len()).map(|j| f64::from(u8::from(i == j))).collect();
+            return self.combine(&alpha);
+        }
+        Ok(Gradient { space: self.space.clone(), values: self.tensor()?.narrow(0, i, 1)?.squeeze(0)? })
     }
 
     /// H = J Jᵀ, [m, m]: products in the working precision over short runs, sums in f64; the sum of the layers'
@@ -187,6 +237,20 @@ impl Gradients {
         parts.pop().ok_or_else(|| Error::internal("no Gramian of one group of ranges"))
     }
 
+    /// The Gramian over one tensor alone.
+    pub(super) fn tensor_gramian(&self, tensor: usize) -> Result<Matrix> {
+        self.gramian_of(&[vec![tensor]])?.pop().ok_or_else(|| Error::internal("no Gramian of one tensor"))
+    }
+
+    /// The Gramian over each group of tensors.
+    pub(super) fn gramian_of(&self, groups: &[Vec<usize>]) -> Result<Vec<Matrix>> {
+        if let (true, Some(unformed)) = (self.is_unformed(), &self.unformed) {
+            return groups.iter().map(|tensors| unformed.gramian(tensors)).collect();
+        }
+        let range = |&i: &usize| self.space.offsets[i]..self.space.offsets[i + 1];
+        self.gramians_over(groups.iter().map(|tensors| tensors.iter().map(range)))
+    }
+
     /// The Gramian of each group of ranges, in one pass over the rows.
     pub(super) fn gramians_over<R: IntoIterator<Item = Range<usize>>>(
         &self,
@@ -226,7 +290,7 @@ impl Gradients {
             };
             blocks.par_iter().map(product).collect()
         }
-        let lower = match slice(&self.rows)? {
+        let lower = match slice(self.tensor()?)? {
             Slice::F32(x) => products(&x, (m, width), &blocks, |a, b| {
                 let tile = dispatch(
                     #[inline(always)]
@@ -267,6 +331,9 @@ impl Gradients {
             return Err(Error::new(format!("row weight of `{}` is `{}`", self.names[i], alpha[i]))
                 .help("look for a division by zero in the aggregator"));
         }
+        if let (true, Some(unformed)) = (self.is_unformed(), &self.unformed) {
+            return Gradient::new(self.space.clone(), unformed.combine(alpha)?);
+        }
         let width = self.space.size();
         /// `add` is given a short run of the sum and where it starts.
         fn sum<T: Send>(mut out: Vec<T>, add: impl Fn(&mut [T], usize) + Sync) -> Vec<T> {
@@ -276,7 +343,7 @@ impl Gradients {
             });
             out
         }
-        let values = match slice(&self.rows)? {
+        let values = match slice(self.tensor()?)? {
             Slice::F32(x) => {
                 let x: &[f32] = &x;
                 let alpha: Vec<f32> = alpha.iter().map(|&a| a as f32).collect();

@@ -5,7 +5,7 @@
 //! tape is run backward once a term, with the seeds v_q, for all objectives (see [`super::accumulate`]). DPO
 //! and every other loss of the difference of two responses has Q = 1.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use candle_core::Tensor;
 
@@ -13,6 +13,7 @@ use super::accumulate::Accumulator;
 use super::gradients::Gradients;
 use super::log_probs::LogProbs;
 use super::pairs::{Both, Factors, PairGramian, no_pairs, several};
+use super::unformed::Unformed;
 use crate::data::Packed;
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
@@ -22,6 +23,9 @@ use crate::model::{Model, ParameterSpace, reserve};
 /// A block of cotangents counts as explained when what is left of each row is below this share of the row.
 const RANK_TOLERANCE: f64 = 1e-6;
 
+/// Bytes of all rows together from which [`Rows::Auto`] keeps the Gramian alone.
+pub const FORMED_BYTES: usize = 4 << 30;
+
 /// Row i is the gradient of `losses[i]`, a scalar of the graph over `log_probs`, by all parameters.
 ///
 /// # Errors
@@ -29,26 +33,32 @@ const RANK_TOLERANCE: f64 = 1e-6;
 /// finite; a gradient that is not finite, with the tensor; and, the first time a model is differentiated, a
 /// trainable tensor that no objective reaches.
 pub fn jacobian(names: Arc<Vec<String>>, losses: &[Tensor], log_probs: &LogProbs) -> Result<Gradients> {
-    differentiate(names, losses, log_probs, false)
+    jacobian_with(names, losses, log_probs, Rows::Auto)
 }
 
-/// The same, with the Gramian of the pairs from the same backward ([`Gradients::pair_gramian`]).
+/// What one backward leaves of the m rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// As `Formed`, or as `Unformed` where they would take more than [`FORMED_BYTES`] and one backward serves all.
+    Auto,
+    /// The rows themselves.
+    Formed,
+    /// Those, and the Gramian of the pairs ([`Gradients::pair_gramian`]).
+    Pairs,
+    /// The Gramian alone: a combination of the rows takes another backward, and none is formed unless it is asked for.
+    Unformed,
+}
+
+/// The same, keeping what is asked for.
 ///
 /// # Errors
-/// As [`jacobian`]; losses that need several backwards; a batch that was split to fit the memory.
-pub fn jacobian_with_pairs(
+/// As [`jacobian`]; for [`Rows::Pairs`] and [`Rows::Unformed`] losses that need several backwards, and a batch that was
+/// split to fit the memory.
+pub fn jacobian_with(
     names: Arc<Vec<String>>,
     losses: &[Tensor],
     log_probs: &LogProbs,
-) -> Result<Gradients> {
-    differentiate(names, losses, log_probs, true)
-}
-
-fn differentiate(
-    names: Arc<Vec<String>>,
-    losses: &[Tensor],
-    log_probs: &LogProbs,
-    with_pairs: bool,
+    form: Rows,
 ) -> Result<Gradients> {
     if !log_probs.is_current() {
         return Err(Error::new("the log-probs are older than the weights: a step was taken since")
@@ -65,17 +75,19 @@ fn differentiate(
 
     let model = &log_probs.model;
     let space = model.weights().space().clone();
-    reserve(&format!("the gradients of {m} objectives"), (4 * m * space.size()) as u64)?;
-    let mut rows = Accumulator::new(space.clone(), m);
     let mut kept = log_probs.recorded.lock().unwrap_or_else(|p| p.into_inner()).take();
     let mut terms = 1;
     let mut offset = 0;
     let (mut factors, mut pair_gramian) = (None, None);
     let no_pairs = no_pairs(log_probs);
     let by_pair = no_pairs.is_none();
-    if let Some(error) = no_pairs.filter(|_| with_pairs) {
+    let with_pairs = form == Rows::Pairs;
+    if let Some(error) = no_pairs.filter(|_| with_pairs || form == Rows::Unformed) {
         return Err(error);
     }
+    let large = m > 1 && 4 * m * space.size() > FORMED_BYTES;
+    let unformed = form == Rows::Unformed || form == Rows::Auto && large && by_pair;
+    let mut rows = None;
     for (i, pack) in log_probs.packs.iter().enumerate() {
         let n = pack.targets.len();
         let c: Vec<&[f64]> = cotangents.iter().map(|row| &row[offset..offset + n]).collect();
@@ -95,9 +107,29 @@ fn differentiate(
                 }
                 factors = Some(found);
             }
-            _ if with_pairs => return Err(several(terms)),
+            _ if with_pairs || form == Rows::Unformed => return Err(several(terms)),
             _ => {}
         }
+        if let Some(found) = factors.take_if(|_| unformed) {
+            let mut pairs = PairGramian::new(&found, &pack.tokens, space.names.len());
+            recorded.backward(found.seeds.clone(), &mut pairs, true)?;
+            let rows = Unformed {
+                model: model.clone(),
+                version: log_probs.version,
+                pack: pack.clone(),
+                recorded: Mutex::new(Some(recorded)),
+                factors: found,
+                pairs: pairs.into_matrices(),
+            };
+            return checked(Gradients::unformed(names, space, rows, values), &cotangents, model);
+        }
+        let rows = match &mut rows {
+            Some(rows) => rows,
+            none => {
+                reserve(&format!("the gradients of {m} objectives"), (4 * m * space.size()) as u64)?;
+                none.insert(Accumulator::new(space.clone(), m))
+            }
+        };
         for (q, part) in parts.into_iter().enumerate() {
             let segments = |scored: bool| {
                 let range = |s: &crate::data::Segment| if scored { s.scored.clone() } else { s.rows.clone() };
@@ -109,19 +141,25 @@ fn differentiate(
             };
             rows.weigh(part.u, segments(false), segments(true));
             match factors.as_ref().filter(|_| with_pairs) {
-                None => recorded.backward(part.seeds, &mut rows, q < last)?,
+                None => recorded.backward(part.seeds, rows, q < last)?,
                 Some(factors) => {
-                    let mut pairs = PairGramian::new(factors, &pack.tokens);
-                    recorded.backward(part.seeds, &mut Both(&mut rows, &mut pairs), q < last)?;
+                    let mut pairs = PairGramian::new(factors, &pack.tokens, space.names.len());
+                    recorded.backward(part.seeds, &mut Both(&mut *rows, &mut pairs), q < last)?;
                     pair_gramian = Some(pairs.into_matrix());
                 }
             }
         }
     }
 
+    let rows = rows.ok_or_else(|| Error::internal("a batch without a pass"))?;
     let rows = tensor(rows.into_rows(), (m, space.size()))?;
     let gradients = Gradients::new(names, space, rows, values, terms)?.with_pairs(factors, pair_gramian);
-    let h = gradients.gramian()?;
+    checked(gradients, &cotangents, model)
+}
+
+/// The gradients, if all of them are finite and some reach every tensor.
+fn checked(gradients: Gradients, cotangents: &[Vec<f64>], model: &Model) -> Result<Gradients> {
+    let (h, m) = (gradients.gramian()?, gradients.len());
     if (0..m).any(|i| !h[(i, i)].is_finite()) {
         gradients.check_finite()?;
         return Err(overflow(&gradients)?);
@@ -232,8 +270,8 @@ fn overflow(gradients: &Gradients) -> Result<Error> {
         Error::new(format!("the squared norm of {what} overflows")).help("scale the losses down")
     };
     let space: &ParameterSpace = gradients.space();
-    for (name, range) in space.names.iter().zip(space.offsets.windows(2)) {
-        let h = gradients.gramian_over(std::iter::once(range[0]..range[1]))?;
+    for (tensor, name) in space.names.iter().enumerate() {
+        let h = gradients.tensor_gramian(tensor)?;
         if let Some(i) = (0..gradients.len()).find(|&i| !h[(i, i)].is_finite()) {
             let objective = &gradients.names()[i];
             return Ok(error(&format!("the gradient of `{objective}`")).at(Place::Tensor(name.clone())));
@@ -248,12 +286,12 @@ fn check_alive(model: &Model, gradients: &Gradients) -> Result<bool> {
     let space: &ParameterSpace = gradients.space();
     let weights = model.weights();
     let mut all = true;
-    for (i, (name, range)) in space.names.iter().zip(space.offsets.windows(2)).enumerate() {
+    for (i, name) in space.names.iter().enumerate() {
         if model.adapter().is_some_and(|adapter| adapter.is_out_of_reach(&weights, i)) {
             all = false;
             continue;
         }
-        let h = gradients.gramian_over(std::iter::once(range[0]..range[1]))?;
+        let h = gradients.tensor_gramian(i)?;
         if (0..gradients.len()).all(|i| h[(i, i)] == 0.0) {
             return Err(Error::new("the gradient of every objective is zero for a trainable tensor")
                 .at(Place::Tensor(name.clone()))

@@ -9,11 +9,12 @@ mod jacobian;
 mod log_probs;
 mod pairs;
 mod reference;
+mod unformed;
 
 pub use blocks::By;
 pub use bound::Products;
 pub use gradients::{Gradient, Gradients};
-pub use jacobian::{jacobian, jacobian_with_pairs};
+pub use jacobian::{FORMED_BYTES, Rows, jacobian, jacobian_with};
 pub use log_probs::{LogProbs, TAPE_BYTES};
 pub use pairs::Factors;
 pub use reference::Reference;

@@ -37,10 +37,20 @@ impl Factors {
                 .help("ask for the pairs before the step: `jacobian(losses, #{ pairs: true })`"));
         }
         let [pack] = &log_probs.packs[..] else { return Err(split()) };
-        let mut sink = PairGramian::new(self, &pack.tokens);
+        let tensors = log_probs.model.weights().space().names.len();
+        let mut sink = PairGramian::new(self, &pack.tokens, tensors);
         log_probs.model.record(pack)?.1.backward(self.seeds.clone(), &mut sink, false)?;
         Ok(sink.into_matrix())
     }
+}
+
+/// Σ of [K, K] matrices.
+pub(super) fn sum(k: usize, all: &[math::Matrix]) -> math::Matrix {
+    let mut sum = math::Matrix::zeros(k, k);
+    for s in all {
+        (0..k).for_each(|a| (0..k).for_each(|b| sum[(a, b)] += s[(a, b)]));
+    }
+    sum
 }
 
 /// The batch did not fit one pass.
@@ -64,11 +74,11 @@ pub(super) fn several(terms: usize) -> Error {
         .help("use losses of the margin, such as `losses/dpo`")
 }
 
-/// Adds up S.
+/// Adds up S, over each tensor alone.
 pub(super) struct PairGramian {
     tokens: Vec<Range<usize>>,
     scored: Vec<Range<usize>>,
-    s: math::Matrix,
+    s: Vec<math::Matrix>, // [tensors][K, K], the lower triangle
     /// Token ids of the batch, each once, in order.
     words: Vec<u32>,
     head: Option<Head>,
@@ -84,7 +94,7 @@ struct Head {
 }
 
 impl PairGramian {
-    pub fn new(factors: &Factors, tokens: &[u32]) -> Self {
+    pub fn new(factors: &Factors, tokens: &[u32], tensors: usize) -> Self {
         let mut words = tokens.to_vec();
         words.sort_unstable();
         words.dedup();
@@ -92,19 +102,26 @@ impl PairGramian {
         Self {
             tokens: factors.tokens.clone(),
             scored: factors.scored.clone(),
-            s: math::Matrix::zeros(k, k),
+            s: vec![math::Matrix::zeros(k, k); tensors],
             words,
             head: None,
         }
     }
 
+    /// S over each tensor alone, [tensors][K, K].
+    pub fn into_matrices(self) -> Vec<math::Matrix> {
+        let mut all = self.s;
+        for s in &mut all {
+            for k in 0..s.rows() {
+                (0..k).for_each(|l| s[(l, k)] = s[(k, l)]);
+            }
+        }
+        all
+    }
+
     /// S [K, K].
     pub fn into_matrix(self) -> math::Matrix {
-        let mut s = self.s;
-        for k in 0..s.rows() {
-            (0..k).for_each(|l| s[(l, k)] = s[(k, l)]);
-        }
-        s
+        sum(self.tokens.len(), &self.into_matrices())
     }
 
     fn ranges(&self, axis: Axis) -> &[Range<usize>] {
@@ -115,18 +132,18 @@ impl PairGramian {
     }
 
     /// S += ⟨row k, row l⟩ of `rows` [K, width], l ≤ k.
-    fn add_gram(&mut self, rows: &[f32], width: usize) {
+    fn add_gram(&mut self, parameter: usize, rows: &[f32], width: usize) {
         let k = self.tokens.len();
         let mut gram = vec![0f32; k * k];
         let rows = View::new(rows, k, width);
         gemm(ViewMut::new(&mut gram, k, k), Into::Overwrite, 1.0, rows, rows.t(), Threads::All);
         for a in 0..k {
-            (0..=a).for_each(|b| self.s[(a, b)] += f64::from(gram[a * k + b]));
+            (0..=a).for_each(|b| self.s[parameter][(a, b)] += f64::from(gram[a * k + b]));
         }
     }
 
     /// Σ_{t∈k, s∈l} ⟨δ_t, δ_s⟩⟨x_t, x_s⟩, l ≤ k.
-    fn ghost(&mut self, dy: View, x: View, axis: Axis) {
+    fn ghost(&mut self, parameter: usize, dy: View, x: View, axis: Axis) {
         let ranges = self.ranges(axis).to_vec();
         for (k, own) in ranges.iter().enumerate() {
             let seen = 0..own.end;
@@ -142,13 +159,13 @@ impl PairGramian {
                 let sum = rows.map(|(a, b)| {
                     a[other.clone()].iter().zip(&b[other.clone()]).map(|(a, b)| f64::from(a * b)).sum::<f64>()
                 });
-                self.s[(k, l)] += sum.sum::<f64>();
+                self.s[parameter][(k, l)] += sum.sum::<f64>();
             }
         }
     }
 
     /// The same from the hₖ of a product, a few rows of the weight at a time.
-    fn tiled(&mut self, dy: View, x: View, axis: Axis) {
+    fn tiled(&mut self, parameter: usize, dy: View, x: View, axis: Axis) {
         let ranges = self.ranges(axis).to_vec();
         let (out, width, k) = (dy.width(), x.width(), ranges.len());
         let step = (TILE / (k * width).max(1)).clamp(1, out);
@@ -162,7 +179,7 @@ impl PairGramian {
                 let h = ViewMut::new(h, rows.len(), width);
                 gemm(h, Into::Overwrite, 1.0, dy.t(), x.rows(range.clone()), Threads::All);
             }
-            self.add_gram(&tile, size);
+            self.add_gram(parameter, &tile, size);
         }
     }
 
@@ -197,11 +214,11 @@ impl Sink for PairGramian {
         let k = self.tokens.len() as f64;
         let ghost = t * t * (1.0 + 1.0 / k) / 2.0 * (out + width);
         let tiled = (t + k * k) * out * width;
-        if ghost < tiled { self.ghost(dy, x, axis) } else { self.tiled(dy, x, axis) }
+        if ghost < tiled { self.ghost(parameter, dy, x, axis) } else { self.tiled(parameter, dy, x, axis) }
     }
 
-    fn sums(&mut self, _parameter: usize, sums: &[f32]) {
-        self.add_gram(sums, sums.len() / self.tokens.len().max(1));
+    fn sums(&mut self, parameter: usize, sums: &[f32]) {
+        self.add_gram(parameter, sums, sums.len() / self.tokens.len().max(1));
     }
 
     /// Row `word` of hₖ is e + r, from the embedding and from a tied head; ⟨r, r⟩ is in S already.
@@ -236,7 +253,7 @@ impl Sink for PairGramian {
             for a in 0..k {
                 for b in (0..=a).filter(|&b| meets(a) || meets(b)) {
                     let ((ea, ra), (eb, rb)) = (of(a), of(b));
-                    self.s[(a, b)] += dot(ea, eb) + dot(ea, rb) + dot(ra, eb);
+                    self.s[parameter][(a, b)] += dot(ea, eb) + dot(ea, rb) + dot(ra, eb);
                 }
             }
         }

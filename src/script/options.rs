@@ -12,7 +12,7 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("evaluate", &["max_tokens", "temperature", "top_p", "seed", "template", "stop"]),
     ("fronts", &["objectives", "reference", "tolerance", "baseline", "control", "level", "samples", "seed"]),
     ("generate", &["max_tokens", "temperature", "top_p", "seed", "first_index", "template", "stop"]),
-    ("jacobian", &["pairs"]),
+    ("jacobian", &["pairs", "gramian_only"]),
     (
         "judge_http",
         &[

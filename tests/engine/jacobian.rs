@@ -61,7 +61,7 @@ pub fn rows(model: &Model, batch: &Batch, kind: Kind, m: usize, tape: usize) -> 
     let losses = losses(kind, log_probs.tokens(), &lengths(batch), m, 5).unwrap();
     let names = Arc::new((0..m).map(|i| format!("o{i}")).collect());
     let gradients = jacobian(names, &losses, &log_probs).unwrap();
-    let rows = gradients.tensor().to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
+    let rows = gradients.tensor().unwrap().to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
     (rows, gradients.terms())
 }
 

@@ -110,7 +110,7 @@ fn gradients_are_those_of_torch() {
             let log_probs = LogProbs::new(&model, &batch, TAPE_BYTES).unwrap();
             let sum = log_probs.tokens().sum_all().unwrap();
             let row = jacobian(Arc::new(vec!["sum".into()]), &[sum], &log_probs).unwrap();
-            let row = row.tensor().to_dtype(DType::F64).unwrap().flatten_all().unwrap();
+            let row = row.tensor().unwrap().to_dtype(DType::F64).unwrap().flatten_all().unwrap();
             let space = model.weights().space().clone();
             assert_eq!(space.names.len(), expected.len());
             for (name_of, range) in space.names.iter().zip(space.offsets.windows(2)) {

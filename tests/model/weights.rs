@@ -239,8 +239,15 @@ fn weights_kept_as_bf16_compute_as_the_rounded_ones() {
             let log_probs = LogProbs::new(model, &batch, TAPE_BYTES).unwrap();
             let sum = log_probs.tokens().sum_all().unwrap();
             let row = jacobian(Arc::new(vec!["sum".into()]), &[sum], &log_probs).unwrap();
-            let row =
-                row.tensor().to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            let row = row
+                .tensor()
+                .unwrap()
+                .to_dtype(DType::F64)
+                .unwrap()
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<f64>()
+                .unwrap();
             (log_probs.tokens().to_vec1::<f64>().unwrap(), row)
         };
         let (found, expected) = (run(&kept), run(&rounded));

@@ -137,13 +137,13 @@ impl Gradients {
 
     fn show(&self) -> String {
         let rows = self.rows();
-        format!("Gradients({}; {})", rows.names().join(", "), size(rows.space().size(), rows.tensor()))
+        format!("Gradients({}; {})", rows.names().join(", "), size(rows.space().size(), rows.dtype()))
     }
 }
 
 /// `0.4 M parameters, cpu f32`.
-fn size(parameters: usize, values: &Values) -> String {
-    let kind = values.dtype().as_str();
+fn size(parameters: usize, dtype: candle_core::DType) -> String {
+    let kind = dtype.as_str();
     if parameters < 1000 {
         return format!("{parameters} numbers, cpu {kind}");
     }
@@ -173,8 +173,18 @@ pub(super) fn preference_weights(names: &[String], given: &Dynamic) -> Result<Ve
 /// Rows in the order of the batch's objectives, then others by name.
 fn jacobian(losses: &Map, options: Map) -> Result<Gradients> {
     let mut options = Opts::new("jacobian", options);
-    let with_pairs = options.flag("pairs")?.unwrap_or(false);
+    let (pairs, gramian_only) = (options.flag("pairs")?.unwrap_or(false), options.flag("gramian_only")?);
     options.finish()?;
+    let form = match (pairs, gramian_only) {
+        (true, Some(true)) => {
+            return Err(Error::new("`pairs` and `gramian_only` both")
+                .help("leave `pairs` out: with the Gramian alone that of the pairs is there too"));
+        }
+        (true, _) => engine::Rows::Pairs,
+        (false, Some(true)) => engine::Rows::Unformed,
+        (false, Some(false)) => engine::Rows::Formed,
+        (false, None) => engine::Rows::Auto,
+    };
     let tensor = |(name, value): (&rhai::Identifier, &Dynamic)| {
         let tensor = match (number(value), value.clone().try_cast::<Tensor>()) {
             (Some(x), _) => Tensor::number(x)?,
@@ -202,8 +212,7 @@ fn jacobian(losses: &Map, options: Map) -> Result<Gradients> {
     let order = |name: &String| origin.batch.objectives.iter().position(|o| o == name).unwrap_or(usize::MAX);
     rows.sort_by_key(|(name, _)| order(name));
     let (names, tensors): (Vec<String>, Vec<Values>) = rows.into_iter().map(|(n, t)| (n, t.values)).unzip();
-    let differentiate = if with_pairs { engine::jacobian_with_pairs } else { engine::jacobian };
-    let rows = differentiate(Arc::new(names), &tensors, &origin.log_probs)?;
+    let rows = engine::jacobian_with(Arc::new(names), &tensors, &origin.log_probs, form)?;
     Ok(Gradients::new(rows, Some(origin)))
 }
 
@@ -351,7 +360,7 @@ fn vector(engine: &mut Engine) {
         let values = a.tensor().to_dtype(candle_core::DType::F64).and_then(|t| t.to_vec1::<f64>());
         Ok(array(&values.map_err(Error::from)?))
     });
-    let text = |a: &mut Gradient| format!("Gradient({})", size(a.space().size(), a.tensor()));
+    let text = |a: &mut Gradient| format!("Gradient({})", size(a.space().size(), a.tensor().dtype()));
     engine.register_fn("to_string", text);
     engine.register_fn("to_debug", text);
 }

@@ -1,0 +1,94 @@
+//! Rows that were never formed: their Gramian is known, and a combination of them is one more backward.
+//!
+//! With gᵢ = Σₖ U[i,k] hₖ, H = U S Uᵀ needs S = [⟨hₖ, hₗ⟩] alone, and Jᵀ α is the gradient under the seed of pair k times
+//! Σᵢ αᵢ U[i,k]: one vector of P numbers instead of m. The price is one more backward of the activations, and the products
+//! behind S instead of m combinations.
+
+use std::sync::Mutex;
+
+use candle_core::Tensor;
+
+use super::accumulate::Accumulator;
+use super::pairs::Factors;
+use crate::data::Packed;
+use crate::error::{Error, Result};
+use crate::math::Matrix;
+use crate::model::values::tensor;
+use crate::model::{Model, Recorded};
+
+/// What rows can be formed from.
+pub(super) struct Unformed {
+    pub(super) model: Model,
+    pub(super) version: u64,
+    pub(super) pack: Packed,
+    /// The forward pass, until a backward has used it up.
+    pub(super) recorded: Mutex<Option<Recorded>>,
+    pub(super) factors: Factors,
+    /// S over each tensor alone, [tensors][K, K].
+    pub(super) pairs: Vec<Matrix>,
+}
+
+impl std::fmt::Debug for Unformed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unformed").field("factors", &self.factors).finish_non_exhaustive()
+    }
+}
+
+impl Unformed {
+    /// H over these tensors, [m, m].
+    pub(super) fn gramian(&self, tensors: &[usize]) -> Result<Matrix> {
+        let (u, k) = (&self.factors.u, self.factors.u.cols());
+        let mut s = Matrix::zeros(k, k);
+        for &i in tensors {
+            (0..k).for_each(|a| (0..k).for_each(|b| s[(a, b)] += self.pairs[i][(a, b)]));
+        }
+        let mut h = u.mul(&s)?.mul(&u.transposed())?;
+        // the two halves of a product of three matrices round apart
+        for i in 0..h.rows() {
+            (0..i).for_each(|j| h[(j, i)] = h[(i, j)]);
+        }
+        Ok(h)
+    }
+
+    /// Jᵀ α, [P].
+    pub(super) fn combine(&self, alpha: &[f64]) -> Result<Tensor> {
+        let Factors { seeds, u, scored, .. } = &self.factors;
+        let mut weighed = seeds.clone();
+        for (k, scored) in scored.iter().enumerate() {
+            let weight: f64 = alpha.iter().enumerate().map(|(i, a)| a * u[(i, k)]).sum();
+            weighed[scored.clone()].iter_mut().for_each(|v| *v = (f64::from(*v) * weight) as f32);
+        }
+        let size = self.model.weights().space().size();
+        Ok(self.backward(1, weighed, vec![1.0])?.reshape(size)?)
+    }
+
+    /// All rows, [m, P].
+    pub(super) fn rows(&self) -> Result<Tensor> {
+        let u = &self.factors.u;
+        self.backward(u.rows(), self.factors.seeds.clone(), u.data().iter().map(|&u| u as f32).collect())
+    }
+
+    fn backward(&self, m: usize, seeds: Vec<f32>, u: Vec<f32>) -> Result<Tensor> {
+        if self.version != self.model.version() {
+            return Err(Error::new("the gradients are older than the weights: a step was taken since").help(
+                "combine them before the step, or form their rows: `jacobian(losses, #{ gramian_only: false })`",
+            ));
+        }
+        let mut recorded = match self.recorded.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+        {
+            Some(recorded) => recorded,
+            None => self.model.record(&self.pack)?.1,
+        };
+        let space = self.model.weights().space().clone();
+        let mut rows = Accumulator::new(space.clone(), m);
+        let Factors { tokens, scored, .. } = &self.factors;
+        // with one row all pairs are one segment
+        let whole = |n: usize| std::iter::once(0..n).collect();
+        match m {
+            1 => rows.weigh(vec![1.0], whole(self.pack.len()), whole(seeds.len())),
+            _ => rows.weigh(u, tokens.clone(), scored.clone()),
+        }
+        recorded.backward(seeds, &mut rows, false)?;
+        tensor(rows.into_rows(), (m, space.size()))
+    }
+}
