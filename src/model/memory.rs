@@ -71,8 +71,9 @@ impl Memory {
 /// More than [`allowed_bytes`].
 pub fn reserve(what: &str, bytes: u64) -> Result<()> {
     const SMALL: u64 = 256 << 20;
-    match allowed_bytes() {
-        Some(allowed) if bytes > SMALL && bytes > allowed => Err(Error::new(format!(
+    // asking the system takes longer than a small allocation
+    match Some(bytes).filter(|&bytes| bytes > SMALL).and_then(|_| allowed_bytes()) {
+        Some(allowed) if bytes > allowed => Err(Error::new(format!(
             "{what} take {} MiB, and {} MiB of memory are available",
             mib(bytes),
             allowed >> 20
