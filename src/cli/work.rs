@@ -38,6 +38,9 @@ pub(super) fn run(
                 let place = info.location().map_or(String::new(), ToString::to_string);
                 let _ = writeln!(std::io::stderr(), "panic at {place}");
             }));
+            // the script's thread is one of those that compute: a loop begins at once instead of waking another thread.
+            // If something has computed before, the usual threads are there and serve as well.
+            rayon::ThreadPoolBuilder::new().use_current_thread().build_global().unwrap_or_default();
             work(signals)
         });
         let thread = thread.map_err(|e| Error::internal(format!("cannot start a thread: {e}")))?;

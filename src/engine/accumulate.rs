@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::model::ops::gemm::{Into, Threads, View, ViewMut, gemm};
 use crate::model::ops::simd::{axpy, dispatch, mix};
+use crate::model::ops::with_scratch;
 use crate::model::{Axis, Matrix, ParameterSpace, Sink};
 
 /// Rows of a weight in one tile.
@@ -90,9 +91,8 @@ impl Sink for Accumulator {
                 tile.push(part);
             }
         }
-        tiles.par_iter_mut().enumerate().with_max_len(1).for_each_init(
-            || vec![0f32; together * tile_rows * tile_cols],
-            |scratch, (tile, targets)| {
+        tiles.par_iter_mut().enumerate().with_max_len(1).for_each(|(tile, targets)| {
+            with_scratch(together * tile_rows * tile_cols, |scratch| {
                 let rows = tile * tile_rows..((tile + 1) * tile_rows).min(out);
                 for cols in (0..width).step_by(tile_cols).map(|c| c..(c + tile_cols).min(width)) {
                     let size = rows.len() * cols.len();
@@ -121,8 +121,8 @@ impl Sink for Accumulator {
                         );
                     }
                 }
-            },
-        );
+            });
+        });
     }
 
     fn sums(&mut self, parameter: usize, sums: &[f32]) {

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::gemm::{Into, Threads, View, ViewMut, gemm};
 use super::simd::{dispatch, dot, exp, exp_in_place, max};
+use super::with_scratch;
 use crate::data::Span;
 
 /// Queries of one block.
@@ -135,9 +136,18 @@ impl Block {
 }
 
 /// Scratch of one block of queries.
-struct Scratch {
-    q: Vec<f32>,      // [BLOCK, d]
-    scores: Vec<f32>, // [BLOCK, n]
+struct Scratch<'a> {
+    q: &'a mut [f32],      // [BLOCK, d]
+    scores: &'a mut [f32], // [BLOCK, n]
+}
+
+impl<'a> Scratch<'a> {
+    /// The first numbers of a larger scratch, and what is left of it.
+    fn split(scratch: &'a mut [f32], d: usize, n: usize) -> (Self, &'a mut [f32]) {
+        let (q, rest) = scratch.split_at_mut(BLOCK * d);
+        let (scores, rest) = rest.split_at_mut(BLOCK * n);
+        (Self { q, scores }, rest)
+    }
 }
 
 impl Attention {
@@ -191,11 +201,11 @@ impl Attention {
         }
         let (n, prefix, own) = (block.queries.len(), block.prefix.len(), block.own.len());
         let width = prefix + own;
-        let q = View::new(&s.q, n, d);
+        let q = View::new(s.q, n, d);
         let keys_of =
             |rows: Range<usize>| View::new(&keys.values[(rows.start - keys.base) * d..], rows.len(), d).t();
         if prefix > 0 {
-            let dst = ViewMut::strided(&mut s.scores, n, prefix, width);
+            let dst = ViewMut::strided(s.scores, n, prefix, width);
             gemm(dst, Into::Overwrite, 1.0, q, keys_of(block.prefix.clone()), Threads::One);
         }
         let dst = ViewMut::strided(&mut s.scores[prefix..], n, own, width);
@@ -211,10 +221,12 @@ impl Attention {
             .into_par_iter()
             .with_max_len(1)
             .map(|(group, kv)| {
-                dispatch(
-                    #[inline(always)]
-                    || self.forward_task(qkv, group, kv),
-                )
+                with_scratch(BLOCK * (d + self.group_rows(group).len()), |scratch| {
+                    dispatch(
+                        #[inline(always)]
+                        || self.forward_task(qkv, group, kv, scratch),
+                    )
+                })
             })
             .collect();
         let mut out = vec![0f32; total * h.queries * d];
@@ -233,14 +245,20 @@ impl Attention {
     }
 
     #[inline(always)]
-    fn forward_task(&self, qkv: &[f32], group: usize, kv: usize) -> (Vec<f32>, Vec<f32>) {
+    fn forward_task(
+        &self,
+        qkv: &[f32],
+        group: usize,
+        kv: usize,
+        scratch: &mut [f32],
+    ) -> (Vec<f32>, Vec<f32>) {
         let (h, d) = (self.heads, self.heads.width);
         let rows = self.group_rows(group);
         let (base, n, width) = (rows.start, rows.len(), h.share() * d);
         let keys = self.keys(qkv, &rows, kv);
         let mut out = vec![0f32; n * width];
         let mut lse = vec![0f32; h.share() * n];
-        let mut s = Scratch { q: vec![0f32; BLOCK * d], scores: vec![0f32; BLOCK * n] };
+        let (mut s, _) = Scratch::split(scratch, d, n);
         for i in 0..h.share() {
             for block in self.blocks(group) {
                 self.scores(qkv, &keys, &block, kv * h.share() + i, &mut s);
@@ -256,7 +274,7 @@ impl Attention {
                 let values = |rows: Range<usize>| {
                     View::strided(&qkv[rows.start * h.stride() + h.value(kv)..], rows.len(), d, h.stride())
                 };
-                let weights = View::new(&s.scores, n_block, prefix + own);
+                let weights = View::new(s.scores, n_block, prefix + own);
                 let at = (block.queries.start - base) * width + i * d;
                 let dst = ViewMut::strided(&mut out[at..], n_block, d, width);
                 let (a, b) = (weights.cols(prefix..prefix + own), values(block.own.clone()));
@@ -279,10 +297,12 @@ impl Attention {
             .into_par_iter()
             .with_max_len(1)
             .map(|(group, kv)| {
-                dispatch(
-                    #[inline(always)]
-                    || self.backward_task(qkv, out, lse, dout, group, kv),
-                )
+                with_scratch(2 * BLOCK * (d + self.group_rows(group).len()), |scratch| {
+                    dispatch(
+                        #[inline(always)]
+                        || self.backward_task(qkv, (out, lse, dout), group, kv, scratch),
+                    )
+                })
             })
             .collect();
         let mut dqkv = vec![0f32; qkv.len()];
@@ -303,11 +323,10 @@ impl Attention {
     fn backward_task(
         &self,
         qkv: &[f32],
-        out: &[f32],
-        lse: &[f32],
-        dout: &[f32],
+        (out, lse, dout): (&[f32], &[f32], &[f32]),
         group: usize,
         kv: usize,
+        scratch: &mut [f32],
     ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let (h, d) = (self.heads, self.heads.width);
         let rows = self.group_rows(group);
@@ -317,9 +336,8 @@ impl Attention {
         let mut dq = vec![0f32; n * width];
         let mut dk = vec![0f32; n * d];
         let mut dv = vec![0f32; n * d];
-        let mut dq_block = vec![0f32; BLOCK * d];
-        let mut dscores = vec![0f32; BLOCK * n];
-        let mut s = Scratch { q: vec![0f32; BLOCK * d], scores: vec![0f32; BLOCK * n] };
+        let (mut s, rest) = Scratch::split(scratch, d, n);
+        let (Scratch { q: dq_block, scores: dscores }, _) = Scratch::split(rest, d, n);
         for i in 0..h.share() {
             let head = kv * h.share() + i;
             for block in self.blocks(group) {
@@ -332,7 +350,7 @@ impl Attention {
                 let at = block.queries.start * out_stride + head * d;
                 let dy = View::strided(&dout[at..], n_block, d, out_stride);
                 if prefix > 0 {
-                    let dst = ViewMut::strided(&mut dscores, n_block, prefix, seen_width);
+                    let dst = ViewMut::strided(dscores, n_block, prefix, seen_width);
                     gemm(dst, Into::Overwrite, 1.0, dy, values(block.prefix.clone()).t(), Threads::One);
                 }
                 let dst = ViewMut::strided(&mut dscores[prefix..], n_block, own, seen_width);
@@ -350,9 +368,9 @@ impl Attention {
                     }
                 }
 
-                let p = View::new(&s.scores, n_block, seen_width);
-                let dp = View::new(&dscores, n_block, seen_width);
-                let q = View::new(&s.q, n_block, d);
+                let p = View::new(s.scores, n_block, seen_width);
+                let dp = View::new(dscores, n_block, seen_width);
+                let q = View::new(s.q, n_block, d);
                 let mut parts = vec![(prefix..seen_width, block.own.clone())];
                 if prefix > 0 {
                     parts.push((0..prefix, block.prefix.clone()));
@@ -363,7 +381,7 @@ impl Attention {
                     let (p, dp) = (p.cols(columns.clone()), dp.cols(columns));
                     gemm(ViewMut::new(&mut dv[at..], rows.len(), d), Into::Add, 1.0, p.t(), dy, Threads::One);
                     gemm(ViewMut::new(&mut dk[at..], rows.len(), d), Into::Add, 1.0, dp.t(), q, Threads::One);
-                    let dst = ViewMut::new(&mut dq_block, n_block, d);
+                    let dst = ViewMut::new(dq_block, n_block, d);
                     let keys = View::new(&keys.values[at..], rows.len(), d);
                     gemm(dst, into, h.scale, dp, keys, Threads::One);
                 }
