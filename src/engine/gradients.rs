@@ -6,14 +6,15 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
+use super::algebra;
 use super::blocks::By;
 use super::log_probs::LogProbs;
 use super::pairs::{Factors, several};
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
-use crate::model::ParameterSpace;
 use crate::model::ops::simd::{combine, dispatch, dot, dots};
-use crate::model::values::{Values, values};
+use crate::model::values::{Values, host, values};
+use crate::model::{Kernels, ParameterSpace};
 
 /// Scalars that one task of a reduction works on; fixed, so that sums do not depend on the thread count.
 pub(super) const BLOCK: usize = 1 << 16;
@@ -32,6 +33,7 @@ pub struct Gradients {
     layers: Arc<OnceLock<Vec<(String, Matrix)>>>,
     factors: Option<Arc<Factors>>,
     pairs: Arc<OnceLock<Matrix>>,
+    kernels: Kernels,
 }
 
 /// One vector over all parameters, [P]. Copies share the values.
@@ -39,6 +41,7 @@ pub struct Gradients {
 pub struct Gradient {
     space: Arc<ParameterSpace>,
     values: Tensor, // [P]
+    kernels: Kernels,
 }
 
 impl Gradients {
@@ -65,6 +68,7 @@ impl Gradients {
         Ok(Self {
             names,
             space,
+            kernels: Kernels::of(rows.device()),
             rows,
             losses: Arc::new(losses),
             terms,
@@ -99,6 +103,16 @@ impl Gradients {
         let space = Arc::new(ParameterSpace::new([("x".to_owned(), vec![width])]));
         let rows = Tensor::from_vec(rows.concat(), (m, width), &Device::Cpu)?;
         Self::new(Arc::new(names), space, rows, vec![0.0; m], 1)
+    }
+
+    /// The same rows, their algebra computed by `kernels`.
+    pub(super) fn computed_by(self, kernels: Kernels) -> Self {
+        Self { kernels, ..self }
+    }
+
+    /// The code that computes their algebra.
+    pub(super) fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     /// Objective names, in the order of the rows.
@@ -144,7 +158,8 @@ impl Gradients {
         if i >= self.len() {
             return Err(Error::new(format!("row {i} of {} gradients", self.len())).help("rows count from 0"));
         }
-        Ok(Gradient { space: self.space.clone(), values: self.rows.narrow(0, i, 1)?.squeeze(0)? })
+        let values = self.rows.narrow(0, i, 1)?.squeeze(0)?;
+        Ok(Gradient { space: self.space.clone(), values, kernels: self.kernels })
     }
 
     /// H = J Jᵀ, [m, m]: products in the working precision over short runs, sums in f64; the sum of the layers'
@@ -192,6 +207,9 @@ impl Gradients {
         &self,
         groups: impl IntoIterator<Item = R>,
     ) -> Result<Vec<Matrix>> {
+        if self.kernels == Kernels::Generic {
+            return groups.into_iter().map(|ranges| algebra::gramian(&self.rows, joined(ranges))).collect();
+        }
         let (m, width) = (self.len(), self.space.size());
         let (mut blocks, mut ends) = (Vec::new(), Vec::new());
         for ranges in groups {
@@ -266,6 +284,10 @@ impl Gradients {
         if let Some(i) = alpha.iter().position(|a| !a.is_finite()) {
             return Err(Error::new(format!("row weight of `{}` is `{}`", self.names[i], alpha[i]))
                 .help("look for a division by zero in the aggregator"));
+        }
+        if self.kernels == Kernels::Generic {
+            let values = algebra::combine(&self.rows, alpha)?;
+            return Ok(Gradient { space: self.space.clone(), values, kernels: self.kernels });
         }
         let width = self.space.size();
         /// `add` is given a short run of the sum and where it starts.
@@ -366,7 +388,18 @@ impl Gradient {
                 space.size()
             )));
         }
-        Ok(Self { space, values })
+        let kernels = Kernels::of(values.device());
+        Ok(Self { space, values, kernels })
+    }
+
+    /// The same vector, its algebra computed by `kernels`.
+    pub(super) fn computed_by(self, kernels: Kernels) -> Self {
+        Self { kernels, ..self }
+    }
+
+    /// The code that computes its algebra.
+    pub(super) fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     /// Names, shapes and places of the parameters.
@@ -379,12 +412,12 @@ impl Gradient {
         &self.values
     }
 
-    /// Calls `read` with the values in f32.
+    /// Calls `read` with the values in f32, copied to the CPU where they are elsewhere.
     ///
     /// # Errors
     /// A gradient of plain f64 numbers, or what `read` returns.
     pub fn with_f32<R>(&self, read: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
-        match slice(&self.values)? {
+        match slice(&host(&self.values)?)? {
             Slice::F32(x) => read(&x),
             Slice::F64(_) => Err(Error::new("this gradient belongs to plain numbers, not to a model")
                 .help("take gradients from `jacobian(losses)`")),
@@ -397,6 +430,12 @@ impl Gradient {
     /// Vectors over different parameters.
     pub fn dot(&self, other: &Self) -> Result<f64> {
         self.check_same(other)?;
+        if self.kernels == Kernels::Generic {
+            if self.values.dtype() != other.values.dtype() {
+                return Err(mixed_precision());
+            }
+            return algebra::dot(&self.values, &other.values);
+        }
         let sum = |parts: Vec<f64>| parts.iter().sum::<f64>();
         Ok(match (slice(&self.values)?, slice(&other.values)?) {
             (Slice::F32(a), Slice::F32(b)) => sum(a
@@ -432,7 +471,8 @@ impl Gradient {
             self.values.reshape((1, self.space.size()))?,
             vec![0.0],
             1,
-        )?;
+        )?
+        .computed_by(self.kernels);
         let norm =
             |range: &[usize]| Ok(row.gramian_over(std::iter::once(range[0]..range[1]))?[(0, 0)].sqrt());
         self.space.offsets.windows(2).map(norm).collect()
@@ -443,7 +483,7 @@ impl Gradient {
     /// # Errors
     /// What `op` returns.
     pub fn map(&self, op: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>) -> Result<Self> {
-        Self::new(self.space.clone(), op(&self.values)?)
+        Ok(Self::new(self.space.clone(), op(&self.values)?)?.computed_by(self.kernels))
     }
 
     /// A vector made of two and a tensor operation on their values.
@@ -459,7 +499,7 @@ impl Gradient {
         if self.values.dtype() != other.values.dtype() {
             return Err(mixed_precision());
         }
-        Self::new(self.space.clone(), op(&self.values, &other.values)?)
+        Ok(Self::new(self.space.clone(), op(&self.values, &other.values)?)?.computed_by(self.kernels))
     }
 
     /// Fails with the tensor of the first number that is not finite; `what` names this vector.
@@ -467,9 +507,13 @@ impl Gradient {
     /// # Errors
     /// A NaN or an infinity.
     pub fn check_finite(&self, what: &str) -> Result<()> {
-        let bad = match slice(&self.values)? {
-            Slice::F32(x) => x.par_iter().position_first(|v| !v.is_finite()),
-            Slice::F64(x) => x.par_iter().position_first(|v| !v.is_finite()),
+        let bad = if self.kernels == Kernels::Generic {
+            algebra::first_not_finite(&self.values, &self.space.offsets)?
+        } else {
+            match slice(&self.values)? {
+                Slice::F32(x) => x.par_iter().position_first(|v| !v.is_finite()),
+                Slice::F64(x) => x.par_iter().position_first(|v| !v.is_finite()),
+            }
         };
         match bad {
             None => Ok(()),

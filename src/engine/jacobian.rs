@@ -9,15 +9,16 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::accumulate::Accumulator;
+use super::accumulate::{Accumulator, Rows};
 use super::gradients::Gradients;
 use super::log_probs::LogProbs;
 use super::pairs::{Both, Factors, PairGramian, no_pairs, several};
+use super::tensor_rows::TensorRows;
 use crate::data::Packed;
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
-use crate::model::values::{tensor, values};
-use crate::model::{Model, ParameterSpace, reserve};
+use crate::model::values::values;
+use crate::model::{Kernels, Model, ParameterSpace, reserve};
 
 /// A block of cotangents counts as explained when what is left of each row is below this share of the row.
 const RANK_TOLERANCE: f64 = 1e-6;
@@ -65,8 +66,14 @@ fn differentiate(
 
     let model = &log_probs.model;
     let space = model.weights().space().clone();
-    reserve(&format!("the gradients of {m} objectives"), (4 * m * space.size()) as u64)?;
-    let mut rows = Accumulator::new(space.clone(), m);
+    let device = model.device();
+    if device.is_cpu() {
+        reserve(&format!("the gradients of {m} objectives"), (4 * m * space.size()) as u64)?;
+    }
+    let mut rows: Box<dyn Rows> = match model.kernels() {
+        Kernels::Fused => Box::new(Accumulator::new(space.clone(), m)),
+        Kernels::Generic => Box::new(TensorRows::new(space.clone(), m, &device)?),
+    };
     let mut kept = log_probs.recorded.lock().unwrap_or_else(|p| p.into_inner()).take();
     let mut terms = 1;
     let mut offset = 0;
@@ -107,20 +114,21 @@ fn differentiate(
                     pack.segments.iter().map(range).collect()
                 }
             };
-            rows.weigh(part.u, segments(false), segments(true));
+            rows.weigh(part.u, segments(false), segments(true))?;
             match factors.as_ref().filter(|_| with_pairs) {
-                None => recorded.backward(part.seeds, &mut rows, q < last)?,
+                None => recorded.backward(part.seeds, &mut *rows, q < last)?,
                 Some(factors) => {
                     let mut pairs = PairGramian::new(factors, &pack.tokens);
-                    recorded.backward(part.seeds, &mut Both(&mut rows, &mut pairs), q < last)?;
+                    recorded.backward(part.seeds, &mut Both(&mut *rows, &mut pairs), q < last)?;
                     pair_gramian = Some(pairs.into_matrix());
                 }
             }
         }
     }
 
-    let rows = tensor(rows.into_rows(), (m, space.size()))?;
-    let gradients = Gradients::new(names, space, rows, values, terms)?.with_pairs(factors, pair_gramian);
+    let gradients = Gradients::new(names, space, rows.finish()?, values, terms)?
+        .computed_by(model.kernels())
+        .with_pairs(factors, pair_gramian);
     let h = gradients.gramian()?;
     if (0..m).any(|i| !h[(i, i)].is_finite()) {
         gradients.check_finite()?;

@@ -1,6 +1,7 @@
 //! Response log-probs and per-objective gradients: the two passes over a model.
 
 mod accumulate;
+mod algebra;
 mod blocks;
 mod bound;
 mod coordinates;
@@ -9,6 +10,7 @@ mod jacobian;
 mod log_probs;
 mod pairs;
 mod reference;
+mod tensor_rows;
 
 pub use blocks::By;
 pub use bound::Products;

@@ -10,6 +10,7 @@ use rhai::{Array, Dynamic, Engine, Map};
 use crate::engine::{self, By, Gradient};
 use crate::error::{Error, Result};
 use crate::math::{self, Given, Matrix};
+use crate::model::Processor;
 use crate::run;
 
 use super::super::session::Session;
@@ -143,11 +144,11 @@ impl Gradients {
 
 /// `0.4 M parameters, cpu f32`.
 fn size(parameters: usize, values: &Values) -> String {
-    let kind = values.dtype().as_str();
+    let (place, kind) = (Processor::of(values.device()), values.dtype().as_str());
     if parameters < 1000 {
-        return format!("{parameters} numbers, cpu {kind}");
+        return format!("{parameters} numbers, {place} {kind}");
     }
-    format!("{:.2} M parameters, cpu {kind}", parameters as f64 / 1e6)
+    format!("{:.2} M parameters, {place} {kind}", parameters as f64 / 1e6)
 }
 
 /// Preference weights in the order of the rows, from a map by name or an array.
