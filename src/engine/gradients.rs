@@ -431,10 +431,7 @@ impl Gradient {
     pub fn dot(&self, other: &Self) -> Result<f64> {
         self.check_same(other)?;
         if self.kernels == Kernels::Generic {
-            if self.values.dtype() != other.values.dtype() {
-                return Err(mixed_precision());
-            }
-            return algebra::dot(&self.values, &other.values);
+            return algebra::dot(&self.values, &self.beside(other)?);
         }
         let sum = |parts: Vec<f64>| parts.iter().sum::<f64>();
         Ok(match (slice(&self.values)?, slice(&other.values)?) {
@@ -496,10 +493,7 @@ impl Gradient {
         op: impl FnOnce(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Self> {
         self.check_same(other)?;
-        if self.values.dtype() != other.values.dtype() {
-            return Err(mixed_precision());
-        }
-        Ok(Self::new(self.space.clone(), op(&self.values, &other.values)?)?.computed_by(self.kernels))
+        Ok(Self::new(self.space.clone(), op(&self.values, &self.beside(other)?)?)?.computed_by(self.kernels))
     }
 
     /// Fails with the tensor of the first number that is not finite; `what` names this vector.
@@ -521,6 +515,14 @@ impl Gradient {
                 .at(Place::Tensor(self.space.name_at(index).to_owned()))
                 .help("lower the learning rate, or look for a weight or loss that overflows")),
         }
+    }
+
+    /// The values of another vector of the same precision, where those of this one are.
+    fn beside(&self, other: &Self) -> Result<Tensor> {
+        if self.values.dtype() != other.values.dtype() {
+            return Err(mixed_precision());
+        }
+        Ok(other.values.to_device(self.values.device())?)
     }
 
     fn check_same(&self, other: &Self) -> Result<()> {

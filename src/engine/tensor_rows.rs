@@ -30,9 +30,10 @@ struct Segments {
 
 impl Segments {
     fn new(ranges: Vec<Range<usize>>, u: &[f32], m: usize, device: &Device) -> Result<Self> {
-        let rows = ranges.last().map_or(0, |range| range.end);
+        // never without a row: CUDA has no empty tensors
+        let rows = ranges.last().map_or(1, |range| range.end);
         let mut scales = vec![0f32; m * rows];
-        for (scales, u) in scales.chunks_exact_mut(rows.max(1)).zip(u.chunks_exact(ranges.len().max(1))) {
+        for (scales, u) in scales.chunks_exact_mut(rows).zip(u.chunks_exact(ranges.len().max(1))) {
             ranges.iter().zip(u).for_each(|(range, u)| scales[range.clone()].fill(*u));
         }
         Ok(Self { ranges, scales: Tensor::from_vec(scales, (m, rows), device)? })

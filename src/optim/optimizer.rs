@@ -208,6 +208,7 @@ impl Optimizer {
 
     /// [`Optimizer::step`] by tensor operations.
     fn step_tensors(&mut self, update: &Gradient) -> Result<StepReport> {
+        let update = &update.map(|values| values.to_device(&self.model.device()))?;
         let found = extent_of(update.tensor())?;
         if !found.squares.is_finite() {
             update.check_finite("the update")?;

@@ -73,12 +73,14 @@ pub(super) fn extent_of(tensor: &Tensor) -> Result<Extent> {
     // squares of the numbers themselves could overflow
     let unit = if largest > 0.0 { f64::from(largest) } else { 1.0 };
     let squares = (&flat / unit)?.sqr()?;
-    let whole = size / LANE * LANE;
-    let mut sum =
-        squares.narrow(0, whole, size - whole)?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
+    let total = |x: Tensor| x.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>();
+    let (whole, mut sum) = (size / LANE * LANE, 0.0);
+    // CUDA refuses work on nothing
     if whole > 0 {
-        let lanes = squares.narrow(0, 0, whole)?.reshape((whole / LANE, LANE))?.sum(1)?;
-        sum += lanes.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
+        sum += total(squares.narrow(0, 0, whole)?.reshape((whole / LANE, LANE))?.sum(1)?)?;
+    }
+    if whole < size {
+        sum += total(squares.narrow(0, whole, size - whole)?)?;
     }
     Ok(Extent { squares: sum * unit * unit, largest })
 }
