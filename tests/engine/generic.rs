@@ -281,7 +281,7 @@ fn states_are_put_back_saved_and_read() {
         // the file is that of the fused kernels
         let fused = model(&config("qwen3", true), 7);
         optimizers(&fused).swap_remove(rule).restore(&file).unwrap();
-        assert!(optimizers(&fused).swap_remove(rule).put_back(&state).is_err() || rule == 0);
+        assert!(optimizers(&fused).swap_remove(rule).put_back(&state).is_err());
     }
 }
 
