@@ -54,7 +54,8 @@ impl Processor {
         if let Some((_, device)) = open.iter().find(|(known, _)| *known == number) {
             return Ok(device.clone());
         }
-        let device = Device::new_cuda(number).map_err(|e| {
+        // a stream for all threads: the default one would be another in each
+        let device = Device::new_cuda_with_stream(number).map_err(|e| {
             Error::new(format!("the device `{self}` cannot be used: {e}"))
                 .help("`nvidia-smi -L` lists the GPUs, the first is `cuda:0`")
         })?;
