@@ -125,9 +125,10 @@ impl Optimizer {
     /// # Errors
     /// A constant outside its range.
     pub fn adamw(model: &Model, adamw: AdamW, options: Options) -> Result<Self> {
-        let size = held_by_rule(model);
-        reserve("the moments of AdamW", 8 * size as u64)?;
-        let rule = adamw.rule(size)?;
+        if model.device().is_cpu() {
+            reserve("the moments of AdamW", 8 * model.weights().space().size() as u64)?;
+        }
+        let rule = adamw.rule(held_by_rule(model))?;
         Self::with_rule(model, Box::new(rule), options)
     }
 
