@@ -6,11 +6,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
+use crate::error::Result;
 use crate::model::ops::gemm::{Into, Threads, View, ViewMut, gemm};
 use crate::model::ops::simd::{axpy, dispatch, mix};
 use crate::model::ops::with_scratch;
+use crate::model::values::tensor;
 use crate::model::{Axis, Matrix, ParameterSpace, Sink};
 
 /// Rows of a weight in one tile.
@@ -19,6 +22,15 @@ const TILE_ROWS: usize = 128;
 const SEGMENTS: usize = 8;
 /// Scalars of the scratch of one tile: a MiB. A smaller one would stay nearer, but its products would be packed more often.
 const SCRATCH: usize = 1 << 18;
+
+/// What adds up the m rows of a Jacobian over several backwards.
+pub(crate) trait Rows: Sink {
+    /// Sets the segments of the next backward, and how each objective weighs them: `u` [m, K].
+    fn weigh(&mut self, u: Vec<f32>, tokens: Vec<Range<usize>>, scored: Vec<Range<usize>>) -> Result<()>;
+
+    /// The rows, [m, P].
+    fn finish(self: Box<Self>) -> Result<Tensor>;
+}
 
 /// Adds up the m rows of a Jacobian, [m, P].
 pub(crate) struct Accumulator {
@@ -36,16 +48,6 @@ impl Accumulator {
         Self { space, rows, u: Vec::new(), tokens: Vec::new(), scored: Vec::new() }
     }
 
-    /// Sets the segments of the next backward, and how each objective weighs them: `u` [m, K].
-    pub(crate) fn weigh(&mut self, u: Vec<f32>, tokens: Vec<Range<usize>>, scored: Vec<Range<usize>>) {
-        (self.u, self.tokens, self.scored) = (u, tokens, scored);
-    }
-
-    /// The rows, [m, P].
-    pub(crate) fn into_rows(self) -> Vec<f32> {
-        self.rows
-    }
-
     /// The m rows of one parameter.
     fn parameter<'a>(
         rows: &'a mut [f32],
@@ -54,6 +56,18 @@ impl Accumulator {
     ) -> impl Iterator<Item = &'a mut [f32]> {
         let range = space.offsets[index]..space.offsets[index + 1];
         rows.chunks_mut(space.size().max(1)).map(move |row| &mut row[range.clone()])
+    }
+}
+
+impl Rows for Accumulator {
+    fn weigh(&mut self, u: Vec<f32>, tokens: Vec<Range<usize>>, scored: Vec<Range<usize>>) -> Result<()> {
+        (self.u, self.tokens, self.scored) = (u, tokens, scored);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Tensor> {
+        let m = self.rows.len() / self.space.size().max(1);
+        tensor(self.rows, (m, self.space.size()))
     }
 }
 

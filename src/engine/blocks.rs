@@ -115,7 +115,8 @@ impl Gradients {
             let own = tensors.iter().map(|&i| (space.names[i].clone(), space.shapes[i].clone()));
             let own = Arc::new(ParameterSpace::new(own));
             let names = Arc::new(self.names().to_vec());
-            Ok((name, Self::new(names, own, rows, self.losses().to_vec(), self.terms())?))
+            let block = Self::new(names, own, rows, self.losses().to_vec(), self.terms())?;
+            Ok((name, block.computed_by(self.kernels())))
         };
         by.groups(space)?.into_iter().map(block).collect()
     }
@@ -152,6 +153,6 @@ impl Gradients {
                 })
             })
             .collect::<Result<_>>()?;
-        Gradient::new(space.clone(), Tensor::cat(&tensors, 0)?)
+        Ok(Gradient::new(space.clone(), Tensor::cat(&tensors, 0)?)?.computed_by(self.kernels()))
     }
 }

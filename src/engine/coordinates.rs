@@ -3,13 +3,14 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use candle_core::DType;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::gradients::{BLOCK, Gradient, Gradients, Slice, slice};
 use crate::error::{Error, Result};
-use crate::model::values::tensor;
+use crate::model::values::{host, tensor};
 
 impl Gradients {
     /// In each coordinate the mean of the rows' values of these ranks, 0 the least: `0..m` is the mean of the rows,
@@ -41,11 +42,14 @@ impl Gradients {
             });
             out
         }
-        let values = match slice(self.tensor()?)? {
+        // ranks are found on the CPU
+        let here = host(self.tensor()?)?;
+        let values = match slice(&here)? {
             Slice::F32(x) => tensor(means(&x, (m, width), ranks, |v| v as f32), width)?,
             Slice::F64(x) => tensor(means(&x, (m, width), ranks, |v| v), width)?,
         };
-        Gradient::new(self.space().clone(), values)
+        Ok(Gradient::new(self.space().clone(), values.to_device(self.tensor()?.device())?)?
+            .computed_by(self.kernels()))
     }
 }
 
@@ -69,10 +73,11 @@ impl Gradient {
             });
             out
         }
-        let values = match slice(self.tensor())? {
-            Slice::F32(_) => tensor(draws(width, seed, |rng| rng.random::<f32>()), width)?,
-            Slice::F64(_) => tensor(draws(width, seed, |rng| rng.random::<f64>()), width)?,
+        let values = match self.tensor().dtype() {
+            DType::F32 => tensor(draws(width, seed, |rng| rng.random::<f32>()), width)?,
+            _ => tensor(draws(width, seed, |rng| rng.random::<f64>()), width)?,
         };
-        Self::new(self.space().clone(), values)
+        let values = values.to_device(self.tensor().device())?;
+        Ok(Self::new(self.space().clone(), values)?.computed_by(self.kernels()))
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
+use super::algebra;
 use super::blocks::By;
 use super::log_probs::LogProbs;
 use super::pairs::{Factors, several};
@@ -13,8 +14,8 @@ use super::unformed::Unformed;
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
 use crate::model::ops::simd::{all_finite, combine, dispatch, dot, dots};
-use crate::model::values::{Values, values};
-use crate::model::{ParameterSpace, reserve};
+use crate::model::values::{Values, host, values};
+use crate::model::{Kernels, ParameterSpace, reserve};
 
 /// Scalars that one task of a reduction works on; fixed, so that sums do not depend on the thread count.
 pub(super) const BLOCK: usize = 1 << 16;
@@ -35,6 +36,7 @@ pub struct Gradients {
     layers: Arc<OnceLock<Vec<(String, Matrix)>>>,
     factors: Option<Arc<Factors>>,
     pairs: Arc<OnceLock<Matrix>>,
+    kernels: Kernels,
 }
 
 /// One vector over all parameters, [P]. Copies share the values.
@@ -42,6 +44,7 @@ pub struct Gradients {
 pub struct Gradient {
     space: Arc<ParameterSpace>,
     values: Tensor, // [P]
+    kernels: Kernels,
 }
 
 impl Gradients {
@@ -65,19 +68,21 @@ impl Gradients {
                 losses.len()
             )));
         }
-        Ok(Self::of(names, space, Arc::new(OnceLock::from(rows)), losses, terms))
+        let kernels = Kernels::of(rows.device());
+        Ok(Self::of(names, space, (Arc::new(OnceLock::from(rows)), kernels), losses, terms))
     }
 
     fn of(
         names: Arc<Vec<String>>,
         space: Arc<ParameterSpace>,
-        rows: Arc<OnceLock<Tensor>>,
+        (rows, kernels): (Arc<OnceLock<Tensor>>, Kernels),
         losses: Vec<f64>,
         terms: usize,
     ) -> Self {
         Self {
             names,
             space,
+            kernels,
             rows,
             unformed: None,
             losses: Arc::new(losses),
@@ -97,7 +102,8 @@ impl Gradients {
         losses: Vec<f64>,
     ) -> Self {
         let s = super::pairs::sum(unformed.factors.u.cols(), &unformed.pairs);
-        let gradients = Self::of(names, space, Arc::default(), losses, 1);
+        let rows = (Arc::default(), unformed.model.kernels());
+        let gradients = Self::of(names, space, rows, losses, 1);
         let gradients = gradients.with_pairs(Some(unformed.factors.clone()), Some(s));
         Self { unformed: Some(Arc::new(unformed)), ..gradients }
     }
@@ -133,6 +139,16 @@ impl Gradients {
         Self::new(Arc::new(names), space, rows, vec![0.0; m], 1)
     }
 
+    /// The same rows, their algebra computed by `kernels`.
+    pub(super) fn computed_by(self, kernels: Kernels) -> Self {
+        Self { kernels, ..self }
+    }
+
+    /// The code that computes their algebra.
+    pub(super) fn kernels(&self) -> Kernels {
+        self.kernels
+    }
+
     /// Objective names, in the order of the rows.
     pub fn names(&self) -> &[String] {
         &self.names
@@ -163,9 +179,10 @@ impl Gradients {
         self.terms
     }
 
-    /// Type of the numbers: f32, or f64 for plain ones.
-    pub fn dtype(&self) -> DType {
-        self.rows.get().map_or(DType::F32, Tensor::dtype)
+    /// Where the numbers are, and their type: f32, or f64 for plain ones.
+    pub fn kind(&self) -> (Device, DType) {
+        let device = || self.unformed.as_ref().map_or(Device::Cpu, |unformed| unformed.model.device());
+        self.rows.get().map_or_else(|| (device(), DType::F32), |rows| (rows.device().clone(), rows.dtype()))
     }
 
     /// J itself, [m, P]; formed by a backward where it was not.
@@ -194,7 +211,8 @@ impl Gradients {
             let alpha: Vec<f64> = (0..self.len()).map(|j| f64::from(u8::from(i == j))).collect();
             return self.combine(&alpha);
         }
-        Ok(Gradient { space: self.space.clone(), values: self.tensor()?.narrow(0, i, 1)?.squeeze(0)? })
+        let values = self.tensor()?.narrow(0, i, 1)?.squeeze(0)?;
+        Ok(Gradient { space: self.space.clone(), values, kernels: self.kernels })
     }
 
     /// H = J Jᵀ, [m, m]: products in the working precision over short runs, sums in f64; the sum of the layers'
@@ -256,6 +274,10 @@ impl Gradients {
         &self,
         groups: impl IntoIterator<Item = R>,
     ) -> Result<Vec<Matrix>> {
+        if self.kernels == Kernels::Generic {
+            let rows = self.tensor()?;
+            return groups.into_iter().map(|ranges| algebra::gramian(rows, joined(ranges))).collect();
+        }
         let (m, width) = (self.len(), self.space.size());
         let (mut blocks, mut ends) = (Vec::new(), Vec::new());
         for ranges in groups {
@@ -332,7 +354,12 @@ impl Gradients {
                 .help("look for a division by zero in the aggregator"));
         }
         if let (true, Some(unformed)) = (self.is_unformed(), &self.unformed) {
-            return Gradient::new(self.space.clone(), unformed.combine(alpha)?);
+            let values = unformed.combine(alpha)?;
+            return Ok(Gradient { space: self.space.clone(), values, kernels: self.kernels });
+        }
+        if self.kernels == Kernels::Generic {
+            let values = algebra::combine(self.tensor()?, alpha)?;
+            return Ok(Gradient { space: self.space.clone(), values, kernels: self.kernels });
         }
         let width = self.space.size();
         /// `add` is given a short run of the sum and where it starts.
@@ -432,7 +459,18 @@ impl Gradient {
                 space.size()
             )));
         }
-        Ok(Self { space, values })
+        let kernels = Kernels::of(values.device());
+        Ok(Self { space, values, kernels })
+    }
+
+    /// The same vector, its algebra computed by `kernels`.
+    pub(super) fn computed_by(self, kernels: Kernels) -> Self {
+        Self { kernels, ..self }
+    }
+
+    /// The code that computes its algebra.
+    pub(super) fn kernels(&self) -> Kernels {
+        self.kernels
     }
 
     /// Names, shapes and places of the parameters.
@@ -445,12 +483,12 @@ impl Gradient {
         &self.values
     }
 
-    /// Calls `read` with the values in f32.
+    /// Calls `read` with the values in f32, copied to the CPU where they are elsewhere.
     ///
     /// # Errors
     /// A gradient of plain f64 numbers, or what `read` returns.
     pub fn with_f32<R>(&self, read: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
-        match slice(&self.values)? {
+        match slice(&host(&self.values)?)? {
             Slice::F32(x) => read(&x),
             Slice::F64(_) => Err(Error::new("this gradient belongs to plain numbers, not to a model")
                 .help("take gradients from `jacobian(losses)`")),
@@ -463,6 +501,9 @@ impl Gradient {
     /// Vectors over different parameters.
     pub fn dot(&self, other: &Self) -> Result<f64> {
         self.check_same(other)?;
+        if self.kernels == Kernels::Generic {
+            return algebra::dot(&self.values, &self.beside(other)?);
+        }
         let sum = |parts: Vec<f64>| parts.iter().sum::<f64>();
         Ok(match (slice(&self.values)?, slice(&other.values)?) {
             (Slice::F32(a), Slice::F32(b)) => sum(a
@@ -498,7 +539,8 @@ impl Gradient {
             self.values.reshape((1, self.space.size()))?,
             vec![0.0],
             1,
-        )?;
+        )?
+        .computed_by(self.kernels);
         let norm =
             |range: &[usize]| Ok(row.gramian_over(std::iter::once(range[0]..range[1]))?[(0, 0)].sqrt());
         self.space.offsets.windows(2).map(norm).collect()
@@ -509,7 +551,7 @@ impl Gradient {
     /// # Errors
     /// What `op` returns.
     pub fn map(&self, op: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>) -> Result<Self> {
-        Self::new(self.space.clone(), op(&self.values)?)
+        Ok(Self::new(self.space.clone(), op(&self.values)?)?.computed_by(self.kernels))
     }
 
     /// A vector made of two and a tensor operation on their values.
@@ -522,10 +564,7 @@ impl Gradient {
         op: impl FnOnce(&Tensor, &Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Self> {
         self.check_same(other)?;
-        if self.values.dtype() != other.values.dtype() {
-            return Err(mixed_precision());
-        }
-        Self::new(self.space.clone(), op(&self.values, &other.values)?)
+        Ok(Self::new(self.space.clone(), op(&self.values, &self.beside(other)?)?)?.computed_by(self.kernels))
     }
 
     /// Fails with the tensor of the first number that is not finite; `what` names this vector.
@@ -533,18 +572,22 @@ impl Gradient {
     /// # Errors
     /// A NaN or an infinity.
     pub fn check_finite(&self, what: &str) -> Result<()> {
-        let bad = match slice(&self.values)? {
-            Slice::F32(x) => {
-                let finite = |part: &[f32]| {
-                    dispatch(
-                        #[inline(always)]
-                        || all_finite(part),
-                    )
-                };
-                let part = x.par_chunks(BLOCK).position_first(|part| !finite(part));
-                part.and_then(|i| Some(i * BLOCK + x[i * BLOCK..].iter().position(|v| !v.is_finite())?))
+        let bad = if self.kernels == Kernels::Generic {
+            algebra::first_not_finite(&self.values, &self.space.offsets)?
+        } else {
+            match slice(&self.values)? {
+                Slice::F32(x) => {
+                    let finite = |part: &[f32]| {
+                        dispatch(
+                            #[inline(always)]
+                            || all_finite(part),
+                        )
+                    };
+                    let part = x.par_chunks(BLOCK).position_first(|part| !finite(part));
+                    part.and_then(|i| Some(i * BLOCK + x[i * BLOCK..].iter().position(|v| !v.is_finite())?))
+                }
+                Slice::F64(x) => x.par_iter().position_first(|v| !v.is_finite()),
             }
-            Slice::F64(x) => x.par_iter().position_first(|v| !v.is_finite()),
         };
         match bad {
             None => Ok(()),
@@ -552,6 +595,14 @@ impl Gradient {
                 .at(Place::Tensor(self.space.name_at(index).to_owned()))
                 .help("lower the learning rate, or look for a weight or loss that overflows")),
         }
+    }
+
+    /// The values of another vector of the same precision, where those of this one are.
+    fn beside(&self, other: &Self) -> Result<Tensor> {
+        if self.values.dtype() != other.values.dtype() {
+            return Err(mixed_precision());
+        }
+        Ok(other.values.to_device(self.values.device())?)
     }
 
     fn check_same(&self, other: &Self) -> Result<()> {

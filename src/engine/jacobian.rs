@@ -9,21 +9,22 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::Tensor;
 
-use super::accumulate::Accumulator;
+use super::accumulate::{Accumulator, Rows};
 use super::gradients::Gradients;
 use super::log_probs::LogProbs;
 use super::pairs::{Both, Factors, PairGramian, no_pairs, several};
+use super::tensor_rows::TensorRows;
 use super::unformed::Unformed;
 use crate::data::Packed;
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
-use crate::model::values::{tensor, values};
-use crate::model::{Model, ParameterSpace, reserve};
+use crate::model::values::values;
+use crate::model::{Kernels, Model, ParameterSpace, reserve};
 
 /// A block of cotangents counts as explained when what is left of each row is below this share of the row.
 const RANK_TOLERANCE: f64 = 1e-6;
 
-/// Bytes of all rows together from which [`Rows::Auto`] keeps the Gramian alone.
+/// Bytes of all rows together from which [`Forming::Auto`] keeps the Gramian alone.
 pub const FORMED_BYTES: usize = 4 << 30;
 
 /// Row i is the gradient of `losses[i]`, a scalar of the graph over `log_probs`, by all parameters.
@@ -33,12 +34,12 @@ pub const FORMED_BYTES: usize = 4 << 30;
 /// finite; a gradient that is not finite, with the tensor; and, the first time a model is differentiated, a
 /// trainable tensor that no objective reaches.
 pub fn jacobian(names: Arc<Vec<String>>, losses: &[Tensor], log_probs: &LogProbs) -> Result<Gradients> {
-    jacobian_with(names, losses, log_probs, Rows::Auto)
+    jacobian_with(names, losses, log_probs, Forming::Auto)
 }
 
 /// What one backward leaves of the m rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
+pub enum Forming {
     /// As `Formed`, or as `Unformed` where they would take more than [`FORMED_BYTES`] and one backward serves all.
     Auto,
     /// The rows themselves.
@@ -52,13 +53,13 @@ pub enum Rows {
 /// The same, keeping what is asked for.
 ///
 /// # Errors
-/// As [`jacobian`]; for [`Rows::Pairs`] and [`Rows::Unformed`] losses that need several backwards, and a batch that was
+/// As [`jacobian`]; for [`Forming::Pairs`] and [`Forming::Unformed`] losses that need several backwards, and a batch that was
 /// split to fit the memory.
 pub fn jacobian_with(
     names: Arc<Vec<String>>,
     losses: &[Tensor],
     log_probs: &LogProbs,
-    form: Rows,
+    form: Forming,
 ) -> Result<Gradients> {
     if !log_probs.is_current() {
         return Err(Error::new("the log-probs are older than the weights: a step was taken since")
@@ -81,12 +82,12 @@ pub fn jacobian_with(
     let (mut factors, mut pair_gramian) = (None, None);
     let no_pairs = no_pairs(log_probs);
     let by_pair = no_pairs.is_none();
-    let with_pairs = form == Rows::Pairs;
-    if let Some(error) = no_pairs.filter(|_| with_pairs || form == Rows::Unformed) {
+    let with_pairs = form == Forming::Pairs;
+    if let Some(error) = no_pairs.filter(|_| with_pairs || form == Forming::Unformed) {
         return Err(error);
     }
     let large = m > 1 && 4 * m * space.size() > FORMED_BYTES;
-    let unformed = form == Rows::Unformed || form == Rows::Auto && large && by_pair;
+    let unformed = form == Forming::Unformed || form == Forming::Auto && large && by_pair;
     let mut rows = None;
     for (i, pack) in log_probs.packs.iter().enumerate() {
         let n = pack.targets.len();
@@ -107,7 +108,7 @@ pub fn jacobian_with(
                 }
                 factors = Some(found);
             }
-            _ if with_pairs || form == Rows::Unformed => return Err(several(terms)),
+            _ if with_pairs || form == Forming::Unformed => return Err(several(terms)),
             _ => {}
         }
         if let Some(found) = factors.take_if(|_| unformed) {
@@ -125,10 +126,7 @@ pub fn jacobian_with(
         }
         let rows = match &mut rows {
             Some(rows) => rows,
-            none => {
-                reserve(&format!("the gradients of {m} objectives"), (4 * m * space.size()) as u64)?;
-                none.insert(Accumulator::new(space.clone(), m))
-            }
+            none => none.insert(rows_of(model, m)?),
         };
         for (q, part) in parts.into_iter().enumerate() {
             let segments = |scored: bool| {
@@ -139,21 +137,22 @@ pub fn jacobian_with(
                     pack.segments.iter().map(range).collect()
                 }
             };
-            rows.weigh(part.u, segments(false), segments(true));
+            rows.weigh(part.u, segments(false), segments(true))?;
             match factors.as_ref().filter(|_| with_pairs) {
-                None => recorded.backward(part.seeds, rows, q < last)?,
+                None => recorded.backward(part.seeds, &mut **rows, q < last)?,
                 Some(factors) => {
                     let mut pairs = PairGramian::new(factors, &pack.tokens, space.names.len());
-                    recorded.backward(part.seeds, &mut Both(&mut *rows, &mut pairs), q < last)?;
+                    recorded.backward(part.seeds, &mut Both(&mut **rows, &mut pairs), q < last)?;
                     pair_gramian = Some(pairs.into_matrix());
                 }
             }
         }
     }
 
-    let rows = rows.ok_or_else(|| Error::internal("a batch without a pass"))?;
-    let rows = tensor(rows.into_rows(), (m, space.size()))?;
-    let gradients = Gradients::new(names, space, rows, values, terms)?.with_pairs(factors, pair_gramian);
+    let rows = rows.ok_or_else(|| Error::internal("a batch without a pass"))?.finish()?;
+    let gradients = Gradients::new(names, space, rows, values, terms)?
+        .computed_by(model.kernels())
+        .with_pairs(factors, pair_gramian);
     checked(gradients, &cotangents, model)
 }
 
@@ -169,6 +168,18 @@ fn checked(gradients: Gradients, cotangents: &[Vec<f64>], model: &Model) -> Resu
         model.set_alive();
     }
     Ok(gradients)
+}
+
+/// Rows of zeros for the gradients of m objectives.
+pub(super) fn rows_of(model: &Model, m: usize) -> Result<Box<dyn Rows>> {
+    let (space, device) = (model.weights().space().clone(), model.device());
+    if device.is_cpu() {
+        reserve(&format!("the gradients of {m} objectives"), (4 * m * space.size()) as u64)?;
+    }
+    Ok(match model.kernels() {
+        Kernels::Fused => Box::new(Accumulator::new(space, m)),
+        Kernels::Generic => Box::new(TensorRows::new(space, m, &device)?),
+    })
 }
 
 /// Seeds [N] and row weights [m, K] of one activation backward.

@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use candle_core::Tensor;
+
 use super::log_probs::LogProbs;
 use crate::error::{Error, Result};
 use crate::math;
@@ -261,9 +263,9 @@ impl Sink for PairGramian {
 }
 
 /// Two sinks of one backward; the segments are those of both.
-pub(super) struct Both<'a, A, B>(pub &'a mut A, pub &'a mut B);
+pub(super) struct Both<'a, A: ?Sized, B>(pub &'a mut A, pub &'a mut B);
 
-impl<A: Sink, B: Sink> Sink for Both<'_, A, B> {
+impl<A: Sink + ?Sized, B: Sink> Sink for Both<'_, A, B> {
     fn segments(&self, axis: Axis) -> &[Range<usize>] {
         self.0.segments(axis)
     }
@@ -281,5 +283,27 @@ impl<A: Sink, B: Sink> Sink for Both<'_, A, B> {
     fn embedding(&mut self, parameter: usize, tokens: &[u32], dy: &[f32]) {
         self.0.embedding(parameter, tokens, dy);
         self.1.embedding(parameter, tokens, dy);
+    }
+
+    fn product_of(
+        &mut self,
+        parameter: usize,
+        first_row: usize,
+        dy: &Tensor,
+        x: &Tensor,
+        axis: Axis,
+    ) -> Result<()> {
+        self.0.product_of(parameter, first_row, dy, x, axis)?;
+        self.1.product_of(parameter, first_row, dy, x, axis)
+    }
+
+    fn sum_of(&mut self, parameter: usize, rows: &Tensor, axis: Axis) -> Result<()> {
+        self.0.sum_of(parameter, rows, axis)?;
+        self.1.sum_of(parameter, rows, axis)
+    }
+
+    fn embedding_of(&mut self, parameter: usize, tokens: &[u32], dy: &Tensor) -> Result<()> {
+        self.0.embedding_of(parameter, tokens, dy)?;
+        self.1.embedding_of(parameter, tokens, dy)
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::{Example, Packed};
 use crate::error::{Error, Result, io_error};
-use crate::model::Model;
+use crate::model::{Kernels, Model};
 
 /// Examples scored between two looks at the interrupt flag.
 const CHUNK: usize = 32;
@@ -71,8 +71,12 @@ impl Reference {
             (0..examples.len()).filter(|&i| !known.contains_key(&keys[i]) && seen.insert(&keys[i])).collect();
         let mut done = 0;
         for chunk in missing.chunks(CHUNK) {
-            let values =
-                chunk.par_iter().map(|&i| self.score(&examples[i])).collect::<Result<Vec<Vec<f64>>>>()?;
+            let score = |&i: &usize| self.score(&examples[i]);
+            // the work of a device stands in one queue, whoever sends it
+            let values: Vec<Vec<f64>> = match self.model.kernels() {
+                Kernels::Fused => chunk.par_iter().map(score).collect::<Result<_>>()?,
+                Kernels::Generic => chunk.iter().map(score).collect::<Result<_>>()?,
+            };
             let lines: Vec<Line> = chunk
                 .iter()
                 .zip(values)

@@ -8,12 +8,11 @@ use std::sync::Mutex;
 
 use candle_core::Tensor;
 
-use super::accumulate::Accumulator;
+use super::jacobian::rows_of;
 use super::pairs::Factors;
 use crate::data::Packed;
 use crate::error::{Error, Result};
 use crate::math::Matrix;
-use crate::model::values::tensor;
 use crate::model::{Model, Recorded};
 
 /// What rows can be formed from.
@@ -79,16 +78,15 @@ impl Unformed {
             Some(recorded) => recorded,
             None => self.model.record(&self.pack)?.1,
         };
-        let space = self.model.weights().space().clone();
-        let mut rows = Accumulator::new(space.clone(), m);
+        let mut rows = rows_of(&self.model, m)?;
         let Factors { tokens, scored, .. } = &self.factors;
         // with one row all pairs are one segment
         let whole = |n: usize| std::iter::once(0..n).collect();
         match m {
-            1 => rows.weigh(vec![1.0], whole(self.pack.len()), whole(seeds.len())),
-            _ => rows.weigh(u, tokens.clone(), scored.clone()),
+            1 => rows.weigh(vec![1.0], whole(self.pack.len()), whole(seeds.len()))?,
+            _ => rows.weigh(u, tokens.clone(), scored.clone())?,
         }
-        recorded.backward(seeds, &mut rows, false)?;
-        tensor(rows.into_rows(), (m, space.size()))
+        recorded.backward(seeds, &mut *rows, false)?;
+        rows.finish()
     }
 }

@@ -8,8 +8,8 @@ use super::layout::{LayerParams, Layout};
 use super::ops::attention::{Attention, Heads, Rotation, Sight};
 use super::pass::{Mode, Pass};
 use super::tape::{Act, Sink, Tape};
-use super::values::{tensor, values};
-use super::{Config, Family, Model, gemma3, llama, qwen3};
+use super::values::{host, tensor, values};
+use super::{Config, Family, Kernels, Model, gemma3, llama, qwen3};
 use crate::data::Packed;
 use crate::error::{Error, Result};
 
@@ -19,6 +19,7 @@ pub struct Recorded {
     output: Act,
     tokens: Vec<u32>,
     embed: usize,
+    kernels: Kernels,
 }
 
 impl Recorded {
@@ -29,9 +30,12 @@ impl Recorded {
     /// A tensor operation that fails.
     pub fn backward(&mut self, seeds: Vec<f32>, sink: &mut dyn Sink, keep: bool) -> Result<()> {
         let n = seeds.len();
-        let dx = self.tape.backward(&self.output, tensor(seeds, n)?, sink, keep)?;
-        if let Some(dx) = dx {
-            sink.embedding(self.embed, &self.tokens, &values(&dx)?);
+        let seeds = tensor(seeds, n)?.to_device(self.output.tensor.device())?;
+        let dx = self.tape.backward(&self.output, seeds, sink, keep)?;
+        match (dx, self.kernels) {
+            (None, _) => {}
+            (Some(dx), Kernels::Fused) => sink.embedding(self.embed, &self.tokens, &values(&dx)?),
+            (Some(dx), Kernels::Generic) => sink.embedding_of(self.embed, &self.tokens, &dx)?,
         }
         Ok(())
     }
@@ -64,13 +68,14 @@ impl Model {
         let x = hidden(&mut pass, config, &layout, &packed.tokens, Some(&packed.predict))?;
         let x = pass.rms_norm(&x, layout.norm)?;
         let output = pass.log_probs(&x, layout.head, &packed.targets)?;
-        let log_probs = values::<f32>(&output.tensor)?.to_vec();
+        let log_probs = values::<f32>(&host(&output.tensor)?)?.to_vec();
         if let Some(bad) = log_probs.iter().position(|x| !x.is_finite()) {
             let token = packed.targets[bad];
             return Err(parts.blame(Error::new(format!("the log-prob of token {token} is not finite"))));
         }
         let tokens = packed.tokens.clone();
-        let recorded = pass.into_tape().map(|tape| Recorded { tape, output, tokens, embed: layout.embed });
+        let (embed, kernels) = (layout.embed, self.kernels());
+        let recorded = pass.into_tape().map(|tape| Recorded { tape, output, tokens, embed, kernels });
         Ok((log_probs, recorded))
     }
 

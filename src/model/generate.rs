@@ -6,12 +6,13 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::decoder::{check, hidden, logits};
+use super::generic::KeyValues;
 use super::layout::Layout;
 use super::ops::cache::Cache;
 use super::ops::simd::{dispatch, exp};
 use super::pass::{Mode, Pass};
-use super::values::values;
-use super::{Model, Parts};
+use super::values::{host, values};
+use super::{Kernels, Model, Parts};
 use crate::data::Span;
 use crate::error::{Error, Result};
 
@@ -74,7 +75,8 @@ struct Sequence {
     prompt: usize,
     room: usize,
     rng: ChaCha8Rng,
-    cache: Vec<Cache>, // [layer]
+    cache: Vec<Cache>,       // [layer], of the fused kernels
+    tensors: Vec<KeyValues>, // [layer], of the generic ones
     out: Generation,
 }
 
@@ -117,7 +119,8 @@ impl Model {
                 rng.set_stream(sampling.first_index + (first + i) as u64);
                 let room = room(prompt);
                 let out = Generation { tokens: Vec::with_capacity(room), ended: false };
-                Sequence { index: first + i, prompt: prompt.len(), room, rng, cache: Vec::new(), out }
+                let (cache, tensors) = (Vec::new(), Vec::new());
+                Sequence { index: first + i, prompt: prompt.len(), room, rng, cache, tensors, out }
             });
             generations.extend(self.wave(wave, sequences.collect(), sampling, interrupted)?);
         }
@@ -151,11 +154,25 @@ impl Model {
                 Some(vec![Span { rows, prefix: 0..0 }])
             });
             let attention = self.attention(groups.collect(), positions);
-            let mut caches: Vec<Vec<Cache>> = active
-                .iter()
-                .map(|s| vec![Cache::new(attention.heads, s.prompt + s.room - 1); config.layers])
-                .collect();
-            let mut pass = Pass::new(&parts, config, Mode::Prefill(attention, &mut caches), false);
+            let (heads, mut caches) = (attention.heads, Vec::<Vec<Cache>>::new());
+            let positions = |s: &Sequence| s.prompt + s.room - 1;
+            let mode = match self.kernels() {
+                Kernels::Fused => {
+                    let cache = |s| vec![Cache::new(heads, positions(s)); config.layers];
+                    caches.extend(active.iter().map(cache));
+                    Mode::Prefill(attention, &mut caches)
+                }
+                Kernels::Generic => {
+                    let device = self.device();
+                    for s in &mut active {
+                        let room = positions(s);
+                        let layer = |_| KeyValues::new(heads, room, &device);
+                        s.tensors = (0..config.layers).map(layer).collect::<Result<_>>()?;
+                    }
+                    Mode::Grow(attention, active.iter_mut().map(|s| &mut s.tensors).collect())
+                }
+            };
+            let mut pass = Pass::new(&parts, config, mode, false);
             let x = hidden(&mut pass, config, &layout, &tokens, Some(&ends))?;
             let rows = logits(&mut pass, &layout, &x)?;
             for (sequence, cache) in active.iter_mut().zip(caches) {
@@ -165,6 +182,7 @@ impl Model {
         };
         loop {
             {
+                let rows = host(&rows)?;
                 let rows = values::<f32>(&rows)?;
                 let draw = |(sequence, logits): (&mut Sequence, &[f32])| -> Result<()> {
                     check_finite(logits, sequence, &parts)?;
@@ -187,9 +205,19 @@ impl Model {
             stop(interrupted)?;
             let tokens: Vec<u32> = active.iter().filter_map(|s| s.out.tokens.last().copied()).collect();
             let positions = active.iter().map(|s| (s.prompt + s.out.tokens.len() - 1) as u32).collect();
-            let attention = self.attention(Vec::new(), positions);
-            let caches = active.iter_mut().map(|s| &mut s.cache).collect();
-            let mut pass = Pass::new(&parts, config, Mode::Decode(attention, caches), false);
+            let mode = match self.kernels() {
+                Kernels::Fused => {
+                    let caches = active.iter_mut().map(|s| &mut s.cache).collect();
+                    Mode::Decode(self.attention(Vec::new(), positions), caches)
+                }
+                Kernels::Generic => {
+                    let each = |row| vec![Span { rows: row..row + 1, prefix: 0..0 }];
+                    let groups = (0..tokens.len()).map(each).collect();
+                    let caches = active.iter_mut().map(|s| &mut s.tensors).collect();
+                    Mode::Grow(self.attention(groups, positions), caches)
+                }
+            };
+            let mut pass = Pass::new(&parts, config, mode, false);
             let x = hidden(&mut pass, config, &layout, &tokens, None)?;
             rows = logits(&mut pass, &layout, &x)?;
         }

@@ -15,7 +15,8 @@ use super::gguf::Gguf;
 use super::peft::refuse_as_model;
 use super::values::values;
 use super::{
-    Config, Family, Memory, Model, Parameter, Precision, Weights, allowed_bytes, gemma3, parameters,
+    Config, Family, Kernels, Memory, Model, Parameter, Precision, Processor, Weights, allowed_bytes, gemma3,
+    parameters,
 };
 use crate::data::Tokenizer;
 use crate::error::{Error, Place, Result, io_error};
@@ -30,6 +31,10 @@ pub struct Load {
     pub precision: Precision,
     /// Objectives of the training of all weights that is to come: it must fit into memory as well.
     pub objectives: Option<usize>,
+    /// Where it computes.
+    pub processor: Processor,
+    /// The code that computes; by default what suits the processor.
+    pub kernels: Option<Kernels>,
 }
 
 impl Model {
@@ -43,14 +48,18 @@ impl Model {
         Self::load_as(path, Load::default())
     }
 
-    /// The same, with a choice of how its weights are kept.
+    /// The same, with a choice of how its weights are kept and where it computes.
     ///
     /// # Errors
-    /// As [`Model::load`].
+    /// As [`Model::load`], [`Processor::open`] and [`Kernels::choose`].
     pub fn load_as(path: &Path, load: Load) -> Result<Self> {
         let (mut config, gguf) = open(path)?;
         let dir = if gguf.is_some() { parent(path) } else { path };
-        let memory = Memory::estimate(&config, load.precision, load.objectives);
+        let device = load.processor.open()?;
+        let kernels = Kernels::choose(load.kernels, &device)?;
+        // weights pass through the memory of the CPU, gradients stay on the device
+        let objectives = load.objectives.filter(|_| device.is_cpu());
+        let memory = Memory::estimate(&config, load.precision, objectives);
         memory.check(load.precision, allowed_bytes()).map_err(|e| e.in_file(path))?;
         let tokenizer = Tokenizer::load(dir).map_err(|e| match &gguf {
             Some(_) if !dir.join("tokenizer.json").exists() => Error::new(
@@ -67,7 +76,8 @@ impl Model {
             None => read_weights(dir, &config, load.precision)?,
         };
         let source = std::fs::canonicalize(path).map_err(|e| io_error(&e, "read", path))?;
-        Ok(Self::new(config, weights, Arc::new(tokenizer)).with_source(source.display().to_string()))
+        let weights = (Arc::new(weights.moved(&device)?), None);
+        Ok(Self::of(config, Arc::new(tokenizer), Some(source.display().to_string()), weights, kernels))
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::ops::gemm::{Into, Threads, View, ViewMut, gemm};
 use super::tape::{Axis, Matrix, Sink};
-use super::values::values;
+use super::values::{host, values};
 use super::{Config, Model, Parameter, Parts, Weights, parameters};
 use crate::error::{Error, Result};
 
@@ -171,6 +171,13 @@ impl Adapter {
         Ok(Self { lora, base, modules, places })
     }
 
+    /// The same adapter of a copy of its decoder on `device`.
+    pub(super) fn on(&self, device: &Device) -> Result<Self> {
+        let base = Arc::new(self.base.copied(device)?);
+        let Self { lora, modules, places, .. } = self;
+        Ok(Self { lora: lora.clone(), base, modules: modules.clone(), places: places.clone() })
+    }
+
     /// What it is made of.
     pub fn lora(&self) -> &Lora {
         &self.lora
@@ -252,7 +259,8 @@ fn is_b(index: usize) -> bool {
 }
 
 fn is_zero(weights: &Weights, index: usize) -> bool {
-    values::<f32>(&weights.parameters()[index].tensor).is_ok_and(|values| values.iter().all(|&x| x == 0.0))
+    let tensor = host(&weights.parameters()[index].tensor);
+    tensor.is_ok_and(|tensor| values::<f32>(&tensor).is_ok_and(|values| values.iter().all(|&x| x == 0.0)))
 }
 
 impl Model {
@@ -262,7 +270,7 @@ impl Model {
     /// Targets that choose no module, a rank or alpha out of range, a model that has an adapter already.
     pub fn with_adapter(&self, lora: Lora, seed: u64) -> Result<Self> {
         let adapter = Adapter::new(lora, self.config(), self.free_base()?)?;
-        let weights = adapter.fresh(seed)?;
+        let weights = adapter.fresh(seed)?.moved(&self.device())?;
         Ok(self.with(Arc::new(weights), Some(Arc::new(adapter))))
     }
 
@@ -280,13 +288,14 @@ impl Model {
     /// # Errors
     /// A tensor operation that fails.
     pub fn merged(&self) -> Result<Self> {
-        let Parts { decoder, adapter } = self.parts();
+        let Parts { decoder, adapter, .. } = self.parts();
         let mut merged = decoder.copy()?;
         if let Some((adapter, weights)) = &adapter {
-            let factor = |i: usize| &weights.parameters()[i].tensor;
+            let factor = |i: usize| host(&weights.parameters()[i].tensor);
             let rank = adapter.lora.rank;
             for (i, &Module { parameter, out, width, .. }) in adapter.modules.iter().enumerate() {
-                let (a, b) = (values::<f32>(factor(2 * i))?, values::<f32>(factor(2 * i + 1))?);
+                let (a, b) = (factor(2 * i)?, factor(2 * i + 1)?);
+                let (a, b) = (values::<f32>(&a)?, values::<f32>(&b)?);
                 let (a, b) = (View::new(&a, rank, width), View::new(&b, out, rank));
                 merged.change(parameter, |w| {
                     gemm(ViewMut::new(w, out, width), Into::Add, adapter.scale(), b, a, Threads::All);
@@ -301,10 +310,10 @@ impl Model {
 /// The adapter of one module in one pass.
 pub(super) struct LowRank {
     /// Index of A among the trained weights; B follows.
-    index: usize,
-    a: Tensor, // [r, in]
-    b: Tensor, // [out, r]
-    scale: f32,
+    pub(super) index: usize,
+    pub(super) a: Tensor, // [r, in]
+    pub(super) b: Tensor, // [out, r]
+    pub(super) scale: f32,
     h: Vec<f32>, // s x Aᵀ [T, r]
 }
 

@@ -3,8 +3,10 @@
 
 mod config;
 mod decoder;
+mod device;
 mod gemma3;
 mod generate;
+mod generic;
 mod gguf;
 mod init;
 mod layers;
@@ -25,6 +27,7 @@ mod weights;
 
 pub use config::{Config, Family, Llama3Scaling, Local, Rope, Scaling};
 pub use decoder::Recorded;
+pub use device::{Kernels, Processor};
 pub use generate::{Generation, Sampling};
 pub use layout::{LayerParams, Layout, parameters};
 pub use load::{Load, read_config, read_weights};
@@ -39,7 +42,7 @@ pub(crate) use weights::Parts;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use candle_core::DType;
+use candle_core::{DType, Device, Tensor};
 
 use crate::data::Tokenizer;
 use crate::error::{Error, Result};
@@ -60,6 +63,7 @@ struct Inner {
     /// What is trained: the decoder, or its adapter alone.
     weights: RwLock<Arc<Weights>>,
     adapter: Option<Arc<Adapter>>,
+    kernels: Kernels,
     version: AtomicU64,
     alive: AtomicBool,
     /// Rotary angles of the positions met so far: of the model's layers, and of its local ones.
@@ -67,17 +71,18 @@ struct Inner {
 }
 
 impl Model {
-    /// A model of the given parts.
+    /// A model of the given parts, computed by the code that suits the device of the weights.
     pub fn new(config: Config, weights: Weights, tokenizer: Arc<Tokenizer>) -> Self {
-        Self::of(config, tokenizer, None, Arc::new(weights), None)
+        let kernels = Kernels::of(&weights.device());
+        Self::of(config, tokenizer, None, (Arc::new(weights), None), kernels)
     }
 
     fn of(
         config: Config,
         tokenizer: Arc<Tokenizer>,
         source: Option<String>,
-        weights: Arc<Weights>,
-        adapter: Option<Arc<Adapter>>,
+        (weights, adapter): (Arc<Weights>, Option<Arc<Adapter>>),
+        kernels: Kernels,
     ) -> Self {
         Self(Arc::new(Inner {
             config,
@@ -85,22 +90,49 @@ impl Model {
             source,
             weights: RwLock::new(weights),
             adapter,
+            kernels,
             version: AtomicU64::new(0),
             alive: AtomicBool::new(false),
             rotations: Mutex::default(),
         }))
     }
 
-    /// This model, told where its decoder came from.
-    fn with_source(self, source: String) -> Self {
-        let Inner { config, tokenizer, .. } = &*self.0;
-        Self::of(config.clone(), tokenizer.clone(), Some(source), self.weights(), self.adapter().cloned())
-    }
-
     /// A model of the same architecture, tokenizer and source with other weights.
     fn with(&self, weights: Arc<Weights>, adapter: Option<Arc<Adapter>>) -> Self {
+        self.computed_by(self.kernels(), weights, adapter)
+    }
+
+    fn computed_by(&self, kernels: Kernels, weights: Arc<Weights>, adapter: Option<Arc<Adapter>>) -> Self {
         let Inner { config, tokenizer, source, .. } = &*self.0;
-        Self::of(config.clone(), tokenizer.clone(), source.clone(), weights, adapter)
+        Self::of(config.clone(), tokenizer.clone(), source.clone(), (weights, adapter), kernels)
+    }
+
+    /// A model of its own with the same weights on `processor`, computed by `kernels` (by default those that suit the
+    /// processor).
+    ///
+    /// # Errors
+    /// As [`Processor::open`] and [`Kernels::choose`]; a device without room for the weights.
+    pub fn on(&self, processor: Processor, kernels: Option<Kernels>) -> Result<Self> {
+        let device = processor.open()?;
+        let kernels = Kernels::choose(kernels, &device)?;
+        let weights = Arc::new(self.weights().copied(&device)?);
+        let adapter = self.adapter().map(|adapter| adapter.on(&device)).transpose()?;
+        Ok(self.computed_by(kernels, weights, adapter.map(Arc::new)))
+    }
+
+    /// The device that holds the weights.
+    pub fn device(&self) -> Device {
+        self.weights().device()
+    }
+
+    /// The processor that computes.
+    pub fn processor(&self) -> Processor {
+        Processor::of(&self.device())
+    }
+
+    /// The code that computes.
+    pub fn kernels(&self) -> Kernels {
+        self.0.kernels
     }
 
     /// The architecture.
@@ -132,10 +164,12 @@ impl Model {
     /// All weights that the model computes with, as they are now.
     pub(crate) fn parts(&self) -> Parts {
         match self.adapter() {
-            None => Parts { decoder: self.weights(), adapter: None },
-            Some(adapter) => {
-                Parts { decoder: adapter.base().clone(), adapter: Some((adapter.clone(), self.weights())) }
-            }
+            None => Parts { decoder: self.weights(), adapter: None, kernels: self.kernels() },
+            Some(adapter) => Parts {
+                decoder: adapter.base().clone(),
+                adapter: Some((adapter.clone(), self.weights())),
+                kernels: self.kernels(),
+            },
         }
     }
 
@@ -148,7 +182,7 @@ impl Model {
     /// a cache of log-probs is keyed by.
     ///
     /// # Errors
-    /// Weights that are not contiguous f32 on the CPU.
+    /// A device that fails.
     pub fn fingerprint(&self) -> Result<String> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.config().computation().as_bytes());
@@ -159,7 +193,7 @@ impl Model {
         }
         for parameter in parts.parameters() {
             hasher.update(parameter.name.as_bytes());
-            let tensor = parameter.tensor.to_dtype(DType::F32)?;
+            let tensor = values::host(&parameter.tensor)?.to_dtype(DType::F32)?;
             for block in values::values::<f32>(&tensor)?.chunks(bytes.len() / 4) {
                 let bytes = &mut bytes[..4 * block.len()];
                 bytes.chunks_exact_mut(4).zip(block).for_each(|(b, v)| b.copy_from_slice(&v.to_le_bytes()));
@@ -238,6 +272,26 @@ impl Model {
         let weights = Arc::get_mut(&mut guard)
             .ok_or_else(|| Error::internal("a fresh copy of the weights is shared"))?;
         (0..weights.parameters().len()).try_for_each(|i| weights.change(i, |values| change(i, values)))
+    }
+
+    /// Puts new tensors in the place of the weights: `change(index, tensor)` for every parameter in order, on the
+    /// device of the model; none may share memory with an old one.
+    ///
+    /// Frozen copies keep the old ones. The version goes up even when `change` fails.
+    ///
+    /// # Errors
+    /// As [`Model::update`].
+    pub(crate) fn replace(&self, change: impl FnMut(usize, &Tensor) -> Result<Tensor>) -> Result<()> {
+        let mut guard = self.0.weights.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        guard.check_trainable()?;
+        self.0.version.fetch_add(1, Ordering::AcqRel);
+        if let Some(own) = Arc::get_mut(&mut guard) {
+            return own.replace(change);
+        }
+        let mut next = guard.shared();
+        next.replace(change)?;
+        *guard = Arc::new(next);
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::Config;
+use super::generic::{KeyValues, Seen};
 use super::lora::LowRank;
 use super::ops::attention::Attention;
 use super::ops::cache::Cache;
@@ -19,7 +19,8 @@ use super::ops::{glu, head, norm};
 use super::tape::{Act, Axis, Matrix, Tape};
 use super::values::{tensor, values};
 use super::weights::Parts;
-use crate::error::Result;
+use super::{Config, Kernels};
+use crate::error::{Error, Result};
 
 /// How rows see each other.
 pub(crate) enum Mode<'a> {
@@ -29,29 +30,33 @@ pub(crate) enum Mode<'a> {
     Prefill(Attention, &'a mut [Vec<Cache>]),
     /// One new row for each of these sequences.
     Decode(Attention, Vec<&'a mut Vec<Cache>>),
+    /// New rows of these sequences, a group each, whose keys and values are tensors: one row or a whole prompt.
+    Grow(Attention, Vec<&'a mut Vec<KeyValues>>),
 }
 
 impl Mode<'_> {
-    fn attention(&mut self) -> &mut Attention {
+    pub(super) fn attention(&mut self) -> &mut Attention {
         match self {
-            Mode::Packed(a) | Mode::Prefill(a, _) | Mode::Decode(a, _) => a,
+            Mode::Packed(a) | Mode::Prefill(a, _) | Mode::Decode(a, _) | Mode::Grow(a, _) => a,
         }
     }
 }
 
 /// One forward pass.
 pub(crate) struct Pass<'a> {
-    parts: &'a Parts,
-    eps: f32,
-    norm_offset: f32,
-    mode: Mode<'a>,
+    pub(super) parts: &'a Parts,
+    pub(super) eps: f32,
+    pub(super) norm_offset: f32,
+    pub(super) mode: Mode<'a>,
     tape: Option<Tape>,
-    logit_cap: Option<f32>,
-    layer: usize,
+    pub(super) logit_cap: Option<f32>,
+    pub(super) layer: usize,
     /// Which rows activations have by now.
-    axis: Axis,
+    pub(super) axis: Axis,
     /// Rows that something is read from after the present layer, if not all.
     read: Option<Vec<u32>>,
+    /// What rows of global and of local layers see, as tensors, once a layer has asked.
+    pub(super) seen: [Option<Arc<Seen>>; 2],
 }
 
 impl<'a> Pass<'a> {
@@ -67,6 +72,7 @@ impl<'a> Pass<'a> {
             layer: 0,
             axis: Axis::Tokens,
             read: None,
+            seen: [None, None],
         }
     }
 
@@ -95,7 +101,12 @@ impl<'a> Pass<'a> {
         self.tape
     }
 
-    fn parameter(&self, index: usize) -> Tensor {
+    /// True where ordinary tensor operations compute, those of [`super::generic`].
+    fn is_generic(&self) -> bool {
+        self.parts.kernels == Kernels::Generic
+    }
+
+    pub(super) fn parameter(&self, index: usize) -> Tensor {
         self.parts.decoder.parameters()[index].tensor.clone()
     }
 
@@ -109,13 +120,13 @@ impl<'a> Pass<'a> {
     }
 
     /// True if the decoder itself is trained, not an adapter of it.
-    fn trains_decoder(&self) -> bool {
+    pub(super) fn trains_decoder(&self) -> bool {
         self.parts.adapter.is_none()
     }
 
     /// The output of an operation, which is kept on the tape where it `trains` something or its input depends on
     /// something that is trained.
-    fn node(
+    pub(super) fn node(
         &mut self,
         input: &Act,
         output: Tensor,
@@ -130,14 +141,11 @@ impl<'a> Pass<'a> {
 
     /// Rows of the embedding, [T, D].
     pub(crate) fn embed(&mut self, parameter: usize, tokens: &[u32]) -> Result<Act> {
-        let weight = self.parameter(parameter);
-        let width = weight.dim(1)?;
-        let w = Kept::of(&weight)?;
-        let mut x = vec![0f32; tokens.len() * width];
-        for (row, &token) in x.chunks_exact_mut(width).zip(tokens) {
-            w.copy_row(token as usize, row);
-        }
-        let x = tensor(x, (tokens.len(), width))?;
+        let x = if self.is_generic() {
+            self.generic_rows(parameter, tokens)?
+        } else {
+            self.rows(parameter, tokens)?
+        };
         let trains = self.trains_decoder();
         Ok(match &mut self.tape {
             Some(tape) if trains => tape.leaf(x),
@@ -145,8 +153,22 @@ impl<'a> Pass<'a> {
         })
     }
 
+    fn rows(&self, parameter: usize, tokens: &[u32]) -> Result<Tensor> {
+        let weight = self.parameter(parameter);
+        let width = weight.dim(1)?;
+        let w = Kept::of(&weight)?;
+        let mut x = vec![0f32; tokens.len() * width];
+        for (row, &token) in x.chunks_exact_mut(width).zip(tokens) {
+            w.copy_row(token as usize, row);
+        }
+        tensor(x, (tokens.len(), width))
+    }
+
     /// c x.
     pub(crate) fn scale(&mut self, x: &Act, c: f32) -> Result<Act> {
+        if self.is_generic() {
+            return self.generic_scale(x, c);
+        }
         let shape = x.tensor.shape().clone();
         let times = move |x: &Tensor| {
             tensor(values::<f32>(x)?.iter().map(|x| c * x).collect::<Vec<f32>>(), shape.clone())
@@ -156,7 +178,11 @@ impl<'a> Pass<'a> {
 
     /// a + b.
     pub(crate) fn add(&mut self, a: &Act, b: &Act) -> Result<Act> {
-        let sum = tensor(norm::add(&values(&a.tensor)?, &values(&b.tensor)?), a.tensor.shape())?;
+        let sum = if self.is_generic() {
+            (&a.tensor + &b.tensor)?
+        } else {
+            tensor(norm::add(&values(&a.tensor)?, &values(&b.tensor)?), a.tensor.shape())?
+        };
         Ok(match &mut self.tape {
             Some(tape) => tape.add(a, b, sum),
             None => Act::constant(sum),
@@ -179,6 +205,9 @@ impl<'a> Pass<'a> {
 
     /// Normalises parts of each row, each with a weight of its own; other columns pass through.
     fn norm_parts(&mut self, x: &Act, parts: Vec<(usize, Heads)>) -> Result<Act> {
+        if self.is_generic() {
+            return self.generic_norm(x, parts);
+        }
         let axis = self.axis;
         let (input, shape) = (x.tensor.clone(), x.tensor.shape().clone());
         let mut y = values::<f32>(&input)?.to_vec();
@@ -204,6 +233,9 @@ impl<'a> Pass<'a> {
 
     /// [x W₁ᵀ | x W₂ᵀ | …], [T, Σ out], each with its adapter, if any.
     pub(crate) fn linear(&mut self, x: &Act, parameters: &[usize]) -> Result<Act> {
+        if self.is_generic() {
+            return self.generic_linear(x, parameters);
+        }
         let (rows, width) = x.tensor.dims2()?;
         let weights: Vec<Tensor> = parameters.iter().map(|&p| self.parameter(p)).collect();
         let outs = weights.iter().map(|w| Ok(w.dim(0)?)).collect::<Result<Vec<usize>>>()?;
@@ -266,6 +298,9 @@ impl<'a> Pass<'a> {
 
     /// act(gate) ∘ up of rows [gate | up].
     pub(crate) fn glu(&mut self, x: &Act, activation: Activation) -> Result<Act> {
+        if self.is_generic() {
+            return self.generic_glu(x, activation);
+        }
         let (rows, both) = x.tensor.dims2()?;
         let width = both / 2;
         let input = x.tensor.clone();
@@ -277,6 +312,9 @@ impl<'a> Pass<'a> {
 
     /// Attention of rows [q | k | v], [T, q d].
     pub(crate) fn attention(&mut self, qkv: &Act) -> Result<Act> {
+        if self.is_generic() {
+            return self.generic_attention(qkv);
+        }
         let (rows, stride) = qkv.tensor.dims2()?;
         let input = qkv.tensor.clone();
         let guard = values::<f32>(&input)?;
@@ -307,6 +345,7 @@ impl<'a> Pass<'a> {
                 });
                 return Ok(Act::constant(tensor(out, (rows, width))?));
             }
+            Mode::Grow(..) => return Err(Error::internal("keys are tensors, the kernels are not")),
         };
         let (y, lse) = attention.forward(x);
         drop(guard);
@@ -322,6 +361,9 @@ impl<'a> Pass<'a> {
 
     /// Some rows, [N, D]; one may come several times.
     fn gather(&mut self, x: &Act, rows: &[u32]) -> Result<Act> {
+        if self.is_generic() {
+            return self.generic_gather(x, rows);
+        }
         let (total, width) = x.tensor.dims2()?;
         let mut y = vec![0f32; rows.len() * width];
         {
@@ -344,6 +386,9 @@ impl<'a> Pass<'a> {
 
     /// log π(target) a row, [N]; the seed of the backward is the gradient of these.
     pub(crate) fn log_probs(&mut self, x: &Act, parameter: usize, targets: &[u32]) -> Result<Act> {
+        if self.is_generic() {
+            return self.generic_log_probs(x, parameter, targets);
+        }
         let (rows, width) = x.tensor.dims2()?;
         let (input, weight, targets) = (x.tensor.clone(), self.parameter(parameter), targets.to_vec());
         let cap = self.logit_cap;
@@ -370,6 +415,9 @@ impl<'a> Pass<'a> {
     pub(crate) fn logits(&mut self, x: &Act, parameter: usize) -> Result<Tensor> {
         let logits = self.linear(x, &[parameter])?.tensor;
         let Some(cap) = self.logit_cap else { return Ok(logits) };
+        if self.is_generic() {
+            return super::generic::cap_logits(&logits, cap);
+        }
         let mut capped = values::<f32>(&logits)?.to_vec();
         head::cap_rows(&mut capped, cap);
         tensor(capped, logits.shape())

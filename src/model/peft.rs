@@ -66,7 +66,7 @@ impl Model {
         let json = read_json(&file)?;
         let lora = lora(&json).map_err(|e| e.in_file(&file))?;
         let adapter = Adapter::new(lora, self.config(), base).map_err(|e| e.in_file(&file))?;
-        let weights = read(dir, &adapter, base_name(&json))?;
+        let weights = read(dir, &adapter, base_name(&json))?.moved(&self.device())?;
         Ok(self.with(Arc::new(weights), Some(Arc::new(adapter))))
     }
 }

@@ -7,6 +7,7 @@ use candle_core::{DType, Tensor};
 use safetensors::SafeTensorError;
 use serde_json::Value;
 
+use super::values::host;
 use super::{Config, Model, peft};
 use crate::error::{Error, Result, io_error};
 
@@ -111,7 +112,7 @@ pub(super) fn write_tensors<'a>(
     beside: &Path,
 ) -> Result<()> {
     let tensors = named
-        .map(|(name, tensor)| Ok((name, tensor.to_dtype(precision.dtype())?)))
+        .map(|(name, tensor)| Ok((name, host(tensor)?.to_dtype(precision.dtype())?)))
         .collect::<Result<Vec<_>>>()?;
     // transformers asks for the format
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);

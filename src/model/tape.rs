@@ -9,7 +9,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::ops::gemm::View;
-use super::values::{tensor, values};
+use super::values::{host, tensor, values};
 use crate::error::{Error, Result};
 
 /// Which rows an operation worked on.
@@ -37,6 +37,53 @@ pub trait Sink {
 
     /// y = W[token]: the gradient of a segment is its rows of dy added up by token.
     fn embedding(&mut self, parameter: usize, tokens: &[u32], dy: &[f32]);
+
+    /// [`Sink::product`] of tensors on any device, contiguous.
+    ///
+    /// # Errors
+    /// A device that fails.
+    fn product_of(
+        &mut self,
+        parameter: usize,
+        first_row: usize,
+        dy: &Tensor,
+        x: &Tensor,
+        axis: Axis,
+    ) -> Result<()> {
+        let (dy, x) = (host(dy)?, host(x)?);
+        let ((rows, out), (_, width)) = (dy.dims2()?, x.dims2()?);
+        let (dy, x) = (values::<f32>(&dy)?, values::<f32>(&x)?);
+        let (dy, x) = (View::new(&dy, rows, out), View::new(&x, rows, width));
+        self.product(parameter, first_row, Matrix(dy), Matrix(x), axis);
+        Ok(())
+    }
+
+    /// The gradient of each segment is the sum of its rows, [rows, numel].
+    ///
+    /// # Errors
+    /// A device that fails.
+    fn sum_of(&mut self, parameter: usize, rows: &Tensor, axis: Axis) -> Result<()> {
+        let rows = host(rows)?;
+        let width = rows.dim(1)?;
+        let rows = values::<f32>(&rows)?;
+        let segments = self.segments(axis);
+        let mut sums = vec![0f32; segments.len() * width];
+        for (sum, segment) in sums.chunks_exact_mut(width).zip(segments) {
+            let rows = rows[segment.start * width..segment.end * width].chunks_exact(width);
+            rows.for_each(|row| sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x));
+        }
+        self.sums(parameter, &sums);
+        Ok(())
+    }
+
+    /// [`Sink::embedding`] of a tensor on any device, [T, D].
+    ///
+    /// # Errors
+    /// A device that fails.
+    fn embedding_of(&mut self, parameter: usize, tokens: &[u32], dy: &Tensor) -> Result<()> {
+        self.embedding(parameter, tokens, &values(&host(dy)?)?);
+        Ok(())
+    }
 }
 
 /// Rows of an operation, as a strided view.
@@ -158,6 +205,7 @@ fn put(gradients: &mut [Option<Tensor>], node: Option<usize>, gradient: Option<T
     let (Some(node), Some(gradient)) = (node, gradient) else { return Ok(()) };
     gradients[node] = Some(match gradients[node].take() {
         None => gradient,
+        Some(present) if !present.device().is_cpu() => (present + gradient)?,
         Some(present) => {
             let sum = super::ops::norm::add(&values(&present)?, &values(&gradient)?);
             tensor(sum, gradient.shape())?

@@ -43,6 +43,15 @@ pub(crate) fn values<T: WithDType>(tensor: &Tensor) -> Result<Values<'_, T>> {
     Ok(Values { storage: Box::new(storage), range: start..end, read })
 }
 
+/// The same numbers, contiguous on the CPU; shared where they are already.
+pub(crate) fn host(tensor: &Tensor) -> Result<Tensor> {
+    if tensor.device().is_cpu() {
+        return Ok(tensor.contiguous()?);
+    }
+    // a copy first: a view would take everything that it is a part of along
+    Ok(tensor.force_contiguous()?.to_device(&Device::Cpu)?)
+}
+
 /// A CPU tensor that takes over `values`.
 pub(crate) fn tensor<T: WithDType>(values: Vec<T>, shape: impl Into<Shape>) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape.into(), &Device::Cpu)?)

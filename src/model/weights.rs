@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 
-use super::values::values;
-use super::{Adapter, Precision};
+use super::values::{host, values};
+use super::{Adapter, Kernels, Precision};
 use crate::error::{Error, Place, Result};
 
 /// A named tensor.
@@ -113,12 +113,55 @@ impl Weights {
         Ok(Self { parameters, space: self.space.clone() })
     }
 
-    /// Changes the values of one parameter in place.
+    /// The device that holds them.
+    pub fn device(&self) -> Device {
+        self.parameters.first().map_or(Device::Cpu, |p| p.tensor.device().clone())
+    }
+
+    /// These weights on `device`; shared where they are there already.
+    pub(super) fn moved(self, device: &Device) -> Result<Self> {
+        let move_one = |p: Parameter| Ok(Parameter { tensor: p.tensor.to_device(device)?, ..p });
+        let parameters = self.parameters.into_iter().map(move_one).collect::<Result<_>>()?;
+        Ok(Self { parameters, space: self.space })
+    }
+
+    /// Weights of the same values, as they are kept, in memory of their own on `device`.
+    pub(super) fn copied(&self, device: &Device) -> Result<Self> {
+        let copy = |p: &Parameter| {
+            let here = p.tensor.device().same_device(device);
+            let tensor = if here { p.tensor.copy()? } else { p.tensor.to_device(device)? };
+            Ok(Parameter { name: p.name.clone(), tensor })
+        };
+        let parameters = self.parameters.iter().map(copy).collect::<Result<_>>()?;
+        Ok(Self { parameters, space: self.space.clone() })
+    }
+
+    /// The same parameters with a tensor each of `change(index, tensor)`, those before the first error.
+    pub(super) fn replace(&mut self, mut change: impl FnMut(usize, &Tensor) -> Result<Tensor>) -> Result<()> {
+        for (i, parameter) in self.parameters.iter_mut().enumerate() {
+            parameter.tensor = change(i, &parameter.tensor)?;
+        }
+        Ok(())
+    }
+
+    /// The same parameters; copies share their tensors, which [`Weights::replace`] leaves as they are.
+    pub(super) fn shared(&self) -> Self {
+        Self { parameters: self.parameters.clone(), space: self.space.clone() }
+    }
+
+    /// Changes the values of one parameter in place; on another device than the CPU, by a copy there and back.
     ///
     /// # Errors
     /// What `change` returns.
     pub fn change(&mut self, index: usize, change: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
-        let parameter = &self.parameters[index];
+        let parameter = &mut self.parameters[index];
+        let device = parameter.tensor.device().clone();
+        if !device.is_cpu() {
+            let mut numbers = host(&parameter.tensor)?.flatten_all()?.to_vec1::<f32>()?;
+            change(&mut numbers)?;
+            parameter.tensor = Tensor::from_vec(numbers, parameter.tensor.shape(), &device)?;
+            return Ok(());
+        }
         let op = InPlace(std::cell::RefCell::new((Some(change), Ok(()))));
         parameter.tensor.inplace_op1(&op)?;
         op.0.into_inner().1
@@ -132,6 +175,8 @@ pub(crate) struct Parts {
     pub(crate) decoder: Arc<Weights>,
     /// The adapter's, which are then the only ones that are trained.
     pub(crate) adapter: Option<(Arc<Adapter>, Arc<Weights>)>,
+    /// The code that computes with them.
+    pub(crate) kernels: Kernels,
 }
 
 impl Parts {
@@ -146,7 +191,7 @@ impl Parts {
     pub(super) fn blame(&self, error: Error) -> Error {
         let mut heaviest = (0f32, "");
         for Parameter { name, tensor } in self.parameters() {
-            let Ok(tensor) = tensor.to_dtype(DType::F32) else { continue };
+            let Ok(tensor) = host(tensor).and_then(|t| Ok(t.to_dtype(DType::F32)?)) else { continue };
             let Ok(values) = values::<f32>(&tensor) else { continue };
             if values.iter().any(|x| !x.is_finite()) {
                 return error

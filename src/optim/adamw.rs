@@ -1,9 +1,10 @@
 //! AdamW: Adam with decoupled weight decay.
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::optimizer::{CHUNK, Rule, Step, check_fraction, check_number};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// AdamW, with PyTorch's defaults but for the decay, which is off.
 ///
@@ -52,6 +53,7 @@ pub(super) struct Moments {
 }
 
 /// What one step needs for every scalar.
+#[derive(Clone, Copy)]
 struct Coefficients {
     keep: f32,
     scale: f32,
@@ -61,6 +63,22 @@ struct Coefficients {
     root_correction2: f32,
     eps: f32,
     step_size: f32,
+}
+
+impl Moments {
+    fn coefficients(&self, step: &Step) -> Coefficients {
+        let AdamW { beta1, beta2, eps, decay } = self.of;
+        Coefficients {
+            keep: (1.0 - step.lr * decay) as f32,
+            scale: step.scale,
+            gain1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            gain2: (1.0 - beta2) as f32,
+            root_correction2: (1.0 - beta2.powi(step.exponent())).sqrt() as f32,
+            eps: eps as f32,
+            step_size: (step.lr / (1.0 - beta1.powi(step.exponent()))) as f32,
+        }
+    }
 }
 
 impl Rule for Moments {
@@ -89,17 +107,7 @@ impl Rule for Moments {
     }
 
     fn apply(&mut self, step: &Step, at: usize, weights: &mut [f32], update: &[f32]) {
-        let AdamW { beta1, beta2, eps, decay } = self.of;
-        let of = Coefficients {
-            keep: (1.0 - step.lr * decay) as f32,
-            scale: step.scale,
-            gain1: (1.0 - beta1) as f32,
-            beta2: beta2 as f32,
-            gain2: (1.0 - beta2) as f32,
-            root_correction2: (1.0 - beta2.powi(step.exponent())).sqrt() as f32,
-            eps: eps as f32,
-            step_size: (step.lr / (1.0 - beta1.powi(step.exponent()))) as f32,
-        };
+        let of = self.coefficients(step);
         let (first, second) =
             (&mut self.first[at..][..weights.len()], &mut self.second[at..][..weights.len()]);
         let arch = pulp::Arch::new();
@@ -118,6 +126,17 @@ impl Rule for Moments {
             .zip(second.par_chunks_mut(CHUNK))
             .zip(update.par_chunks(CHUNK))
             .for_each(|(((w, m), v), g)| run(w, m, v, g));
+    }
+
+    fn shift(&self, step: &Step, weight: &Tensor, update: &Tensor, state: &mut [Tensor]) -> Result<Tensor> {
+        let [m, v] = state else { return Err(Error::internal("AdamW keeps two moments")) };
+        let of = self.coefficients(step);
+        let times = |x: &Tensor, c: f32| x.affine(f64::from(c), 0.0);
+        let g = times(update, of.scale)?;
+        *m = (&*m + times(&(&g - &*m)?, of.gain1)?)?;
+        *v = (times(v, of.beta2)? + times(&g.sqr()?, of.gain2)?)?;
+        let root = v.sqrt()?.affine(f64::from(1.0 / of.root_correction2), f64::from(of.eps))?;
+        Ok((times(weight, of.keep)? - times(&(&*m / root)?, of.step_size)?)?)
     }
 }
 

@@ -8,6 +8,7 @@ mod optimizer;
 mod schedule;
 mod sgd;
 mod state;
+mod tensors;
 
 pub use adamw::AdamW;
 pub use optimizer::{Optimizer, Options, Rule, Snapshot, Step, StepReport};

@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use candle_core::{CpuStorage, Storage, Tensor};
+use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::tensors::{TensorState, extent_of};
 use super::{AdamW, Schedule, Sgd, StateFile, read_vectors, write_vectors};
 use crate::engine::Gradient;
 use crate::error::{Error, Place, Result};
-use crate::model::{Model, reserve};
+use crate::model::values::values;
+use crate::model::{Kernels, Model, reserve};
 
 /// Scalars that one task works on; fixed, so that sums do not depend on the thread count.
 pub(super) const CHUNK: usize = 1 << 14;
@@ -79,12 +81,29 @@ pub trait Rule {
 
     /// Moves the weights of one parameter, whose scalars begin at `at`, by its part of the update.
     fn apply(&mut self, step: &Step, at: usize, weights: &mut [f32], update: &[f32]);
+
+    /// The same by tensor operations: the new weights of one parameter, whose part of each vector of the state is in
+    /// `state`, in the order of [`Rule::state`], and is replaced there.
+    ///
+    /// # Errors
+    /// A rule that has slices only; a device that fails.
+    fn shift(
+        &self,
+        _step: &Step,
+        _weight: &Tensor,
+        _update: &Tensor,
+        _state: &mut [Tensor],
+    ) -> Result<Tensor> {
+        Err(Error::new(format!("the rule `{}` is not written for tensors", self.name()))
+            .help("train on the CPU with the fused kernels, or use `adamw` or `sgd`"))
+    }
 }
 
 /// The state of an optimiser at one time.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     vectors: Vec<Vec<f32>>,
+    tensors: Option<TensorState>,
     steps: usize,
     peak: f64,
 }
@@ -94,6 +113,8 @@ pub struct Optimizer {
     model: Model,
     options: Options,
     rule: Box<dyn Rule>,
+    /// The rule's state where the generic kernels compute; the rule's own vectors are then empty.
+    tensors: Option<TensorState>,
     steps: usize,
     peak: f64,
 }
@@ -104,9 +125,10 @@ impl Optimizer {
     /// # Errors
     /// A constant outside its range.
     pub fn adamw(model: &Model, adamw: AdamW, options: Options) -> Result<Self> {
-        let size = model.weights().space().size();
-        reserve("the moments of AdamW", 8 * size as u64)?;
-        let rule = adamw.rule(size)?;
+        if model.device().is_cpu() {
+            reserve("the moments of AdamW", 8 * model.weights().space().size() as u64)?;
+        }
+        let rule = adamw.rule(held_by_rule(model))?;
         Self::with_rule(model, Box::new(rule), options)
     }
 
@@ -115,7 +137,7 @@ impl Optimizer {
     /// # Errors
     /// A constant outside its range.
     pub fn sgd(model: &Model, sgd: Sgd, options: Options) -> Result<Self> {
-        let rule = sgd.rule(model.weights().space().size())?;
+        let rule = sgd.rule(held_by_rule(model))?;
         Self::with_rule(model, Box::new(rule), options)
     }
 
@@ -127,7 +149,11 @@ impl Optimizer {
         model.weights().check_trainable()?;
         check_number("lr", options.lr, f64::MIN_POSITIVE)?;
         options.clip.map_or(Ok(()), |clip| check_number("clip", clip, f64::MIN_POSITIVE))?;
-        Ok(Self { model: model.clone(), options, rule, steps: 0, peak: 0.0 })
+        let tensors = match model.kernels() {
+            Kernels::Fused => None,
+            Kernels::Generic => Some(TensorState::zeros(rule.state().len(), &model.weights())?),
+        };
+        Ok(Self { model: model.clone(), options, rule, tensors, steps: 0, peak: 0.0 })
     }
 
     /// The model that it moves.
@@ -161,16 +187,16 @@ impl Optimizer {
             return Err(Error::new("the update and the optimiser's model have different parameters")
                 .help("take the gradients from the model that the optimiser was made for"));
         }
+        if self.tensors.is_some() {
+            return self.step_tensors(update);
+        }
         update.with_f32(|direction| {
             let found = Extent::of(direction);
             if !found.squares.is_finite() {
                 update.check_finite("the update")?;
             }
-            let norm = found.squares.sqrt();
-            // the formula of `clip_grad_norm_`
-            let factor = self.options.clip.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0));
-            let step = Step { number: self.steps + 1, lr: self.lr(), scale: factor as f32 };
-            let peak = self.check(&step, f64::from(found.largest) * factor, direction)?;
+            let (norm, factor, step) = self.next_step(&found);
+            let peak = self.check(&step, f64::from(found.largest) * factor, update)?;
             let (rule, offsets) = (&mut self.rule, &space.offsets);
             self.model.update(|i, weights| {
                 rule.apply(&step, offsets[i], weights, &direction[offsets[i]..offsets[i + 1]]);
@@ -181,12 +207,43 @@ impl Optimizer {
         })
     }
 
+    /// [`Optimizer::step`] by tensor operations.
+    fn step_tensors(&mut self, update: &Gradient) -> Result<StepReport> {
+        let update = &update.map(|values| values.to_device(&self.model.device()))?;
+        let found = extent_of(update.tensor())?;
+        if !found.squares.is_finite() {
+            update.check_finite("the update")?;
+        }
+        let (norm, factor, step) = self.next_step(&found);
+        let peak = self.check(&step, f64::from(found.largest) * factor, update)?;
+        let Some(state) = &mut self.tensors else { return Err(Error::internal("no state on the device")) };
+        let (rule, space) = (&self.rule, update.space());
+        self.model.replace(|i, weight| {
+            let range = space.offsets[i]..space.offsets[i + 1];
+            let part = update.tensor().narrow(0, range.start, range.len())?.reshape(weight.shape())?;
+            rule.shift(&step, weight, &part, state.of(i))
+        })?;
+        (self.steps, self.peak) = (step.number, peak);
+        Ok(StepReport { lr: step.lr, norm, clipped: factor < 1.0 })
+    }
+
+    /// Norm of the update, factor that clips it, and the numbers of the step.
+    fn next_step(&self, found: &Extent) -> (f64, f64, Step) {
+        let norm = found.squares.sqrt();
+        // the formula of `clip_grad_norm_`
+        let factor = self.options.clip.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0));
+        (norm, factor, Step { number: self.steps + 1, lr: self.lr(), scale: factor as f32 })
+    }
+
     /// The peak of the inputs up to this step, or the error that keeps the weights finite.
-    fn check(&self, step: &Step, largest: f64, direction: &[f32]) -> Result<f64> {
+    fn check(&self, step: &Step, largest: f64, update: &Gradient) -> Result<f64> {
         let weights = self.model.weights();
         let mut heaviest = (0f32, "");
         for parameter in weights.parameters() {
-            let found = read(&parameter.tensor, Extent::of)?;
+            let found = match &self.tensors {
+                None => Extent::of(&values(&parameter.tensor)?),
+                Some(_) => extent_of(&parameter.tensor)?,
+            };
             if !found.squares.is_finite() {
                 return Err(Error::new("a weight is not finite")
                     .at(Place::Tensor(parameter.name.clone()))
@@ -205,10 +262,9 @@ impl Optimizer {
         {
             return Ok(peak);
         }
-        let most = direction
-            .iter()
-            .enumerate()
-            .fold((0, 0f32), |most, (i, g)| if g.abs() > most.1 { (i, g.abs()) } else { most });
+        let larger =
+            |most: (usize, f32), (i, g): (usize, &f32)| if g.abs() > most.1 { (i, g.abs()) } else { most };
+        let most = update.with_f32(|direction| Ok(direction.iter().enumerate().fold((0, 0f32), larger)))?;
         let name = if weight > limit / 2.0 { heaviest.1 } else { weights.space().name_at(most.0) };
         Err(Error::new(format!(
             "the step may overflow: largest number of the update `{largest:e}`, of the weights `{weight:e}`, \
@@ -222,7 +278,7 @@ impl Optimizer {
     /// The state as it is now.
     pub fn snapshot(&self) -> Snapshot {
         let vectors = self.rule.state().into_iter().map(|(_, vector)| vector.to_vec()).collect();
-        Snapshot { vectors, steps: self.steps, peak: self.peak }
+        Snapshot { vectors, tensors: self.tensors.clone(), steps: self.steps, peak: self.peak }
     }
 
     /// Puts a state back that [`Optimizer::snapshot`] gave.
@@ -232,13 +288,20 @@ impl Optimizer {
     pub fn put_back(&mut self, snapshot: &Snapshot) -> Result<()> {
         let mut own = self.rule.state_mut();
         let lengths = |len: usize, vector: &Vec<f32>| len == vector.len();
+        let fits = match (&self.tensors, &snapshot.tensors) {
+            (None, None) => true,
+            (Some(own), Some(kept)) => own.shapes() == kept.shapes(),
+            _ => false,
+        };
         if own.len() != snapshot.vectors.len()
+            || !fits
             || !own.iter().zip(&snapshot.vectors).all(|((_, own), kept)| lengths(own.len(), kept))
         {
             return Err(Error::new("the state belongs to another optimiser")
                 .help("restore what was taken from this optimiser"));
         }
         own.iter_mut().zip(&snapshot.vectors).for_each(|((_, own), kept)| own.copy_from_slice(kept));
+        self.tensors.clone_from(&snapshot.tensors);
         (self.steps, self.peak) = (snapshot.steps, snapshot.peak);
         Ok(())
     }
@@ -268,7 +331,14 @@ impl Optimizer {
     /// A file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let header = serde_json::json!({ "rule": self.name(), "steps": self.steps, "peak": self.peak });
-        write_vectors(path, self.model.weights().space(), &self.rule.state(), &header)
+        let weights = self.model.weights();
+        let Some(state) = &self.tensors else {
+            return write_vectors(path, weights.space(), &self.rule.state(), &header);
+        };
+        let numbers = state.numbers()?;
+        let named = self.rule.state().into_iter().zip(&numbers);
+        let vectors: Vec<_> = named.map(|((name, _), numbers)| (name, &numbers[..])).collect();
+        write_vectors(path, weights.space(), &vectors, &header)
     }
 
     /// Continues from a state that [`Optimizer::save`] wrote.
@@ -298,7 +368,17 @@ impl Optimizer {
         let (Some(steps), Some(peak)) = (steps, peak) else {
             return Err(Error::new("damaged optimiser state").in_file(path).help("use an older checkpoint"));
         };
-        read_vectors(&file, self.model.weights().space(), &mut self.rule.state_mut())?;
+        let weights = self.model.weights();
+        match &mut self.tensors {
+            None => read_vectors(&file, weights.space(), &mut self.rule.state_mut())?,
+            Some(state) => {
+                let names: Vec<&str> = self.rule.state().into_iter().map(|(name, _)| name).collect();
+                let mut numbers = vec![vec![0f32; weights.space().size()]; names.len()];
+                let named = names.into_iter().zip(numbers.iter_mut().map(|numbers| &mut numbers[..]));
+                read_vectors(&file, weights.space(), &mut named.collect::<Vec<_>>())?;
+                *state = TensorState::of_numbers(&numbers, &weights)?;
+            }
+        }
         (self.steps, self.peak) = (steps as usize, peak);
         Ok(())
     }
@@ -306,9 +386,9 @@ impl Optimizer {
 
 /// Sum of squares and largest magnitude.
 #[derive(Clone, Copy, Default)]
-struct Extent {
-    squares: f64,
-    largest: f32,
+pub(super) struct Extent {
+    pub(super) squares: f64,
+    pub(super) largest: f32,
 }
 
 impl Extent {
@@ -349,11 +429,11 @@ fn extent(values: &[f32]) -> Extent {
     Extent { squares: squares.iter().sum(), largest: largest.iter().fold(0.0, |a, &b| a.max(b)) }
 }
 
-fn read<R>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
-    let (storage, layout) = tensor.storage_and_layout();
-    match (&*storage, layout.contiguous_offsets()) {
-        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => Ok(read(&values[start..end])),
-        _ => Err(Error::internal("parameters are contiguous f32 on the CPU")),
+/// Numbers of each vector that the rule itself keeps: none where they are tensors.
+fn held_by_rule(model: &Model) -> usize {
+    match model.kernels() {
+        Kernels::Fused => model.weights().space().size(),
+        Kernels::Generic => 0,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Stochastic gradient descent with momentum.
 
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::optimizer::{CHUNK, Rule, Step, check_fraction, check_number};
@@ -47,11 +48,11 @@ impl Rule for Momentum {
     }
 
     fn state(&self) -> Vec<(&'static str, &[f32])> {
-        if self.buffer.is_empty() { vec![] } else { vec![("momentum", &self.buffer)] }
+        if self.of.momentum == 0.0 { vec![] } else { vec![("momentum", &self.buffer)] }
     }
 
     fn state_mut(&mut self) -> Vec<(&'static str, &mut [f32])> {
-        if self.buffer.is_empty() { vec![] } else { vec![("momentum", &mut self.buffer)] }
+        if self.of.momentum == 0.0 { vec![] } else { vec![("momentum", &mut self.buffer)] }
     }
 
     /// |b| ≤ peak · Σ momentumᵏ, and as much once more for nesterov's g + momentum·b.
@@ -97,5 +98,18 @@ impl Rule for Momentum {
             .zip(buffer.par_chunks_mut(CHUNK))
             .zip(update.par_chunks(CHUNK))
             .for_each(|((w, b), g)| run(w, b, g));
+    }
+
+    fn shift(&self, step: &Step, weight: &Tensor, update: &Tensor, state: &mut [Tensor]) -> Result<Tensor> {
+        let Sgd { momentum, decay, nesterov } = self.of;
+        let mut g = update.affine(f64::from(step.scale), 0.0)?;
+        if decay > 0.0 {
+            g = (g + weight.affine(decay, 0.0)?)?;
+        }
+        if let [b] = state {
+            *b = (b.affine(momentum, 0.0)? + &g)?;
+            g = if nesterov { (g + b.affine(momentum, 0.0)?)? } else { b.clone() };
+        }
+        Ok((weight - g.affine(step.lr, 0.0)?)?)
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use candle_core::{CpuStorage, Storage};
+use candle_core::Tensor;
 use serde_json::{Value, json};
 
 use super::files::{
@@ -13,6 +13,7 @@ use super::files::{
 };
 use crate::error::{Error, Result, io_error};
 use crate::model::Model;
+use crate::model::values::{host, values};
 use crate::optim::{Optimizer, StateFile, write_tensors};
 
 const MANIFEST: &str = "checkpoint.json";
@@ -43,16 +44,11 @@ impl Stateful for Model {
     fn save(&self, dir: &Path) -> Result<()> {
         let weights = self.weights();
         weights.check_trainable()?;
-        let held: Vec<_> = weights.parameters().iter().map(|p| p.tensor.storage_and_layout()).collect();
-        let mut tensors = Vec::with_capacity(held.len());
-        for (parameter, (storage, layout)) in weights.parameters().iter().zip(&held) {
-            let (Storage::Cpu(CpuStorage::F32(x)), Some((start, end))) =
-                (&**storage, layout.contiguous_offsets())
-            else {
-                return Err(Error::internal("parameters are contiguous f32 on the CPU"));
-            };
-            tensors.push((parameter.name.clone(), layout.dims(), &x[start..end]));
-        }
+        let here: Vec<Tensor> =
+            weights.parameters().iter().map(|p| host(&p.tensor)).collect::<Result<_>>()?;
+        let numbers = here.iter().map(values::<f32>).collect::<Result<Vec<_>>>()?;
+        let named = weights.parameters().iter().zip(&numbers);
+        let tensors = named.map(|(p, numbers)| (p.name.clone(), p.tensor.dims(), &numbers[..]));
         write_tensors(&dir.join("weights.safetensors"), tensors, &Value::Null)
     }
 

@@ -31,7 +31,7 @@ const OPTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     ("label", &["margin"]),
-    ("load_model", &["adapter", "dtype", "objectives"]),
+    ("load_model", &["adapter", "device", "dtype", "kernels", "objectives"]),
     ("load_preferences", READ),
     ("log_probs", &["tape_mib"]),
     ("lora", &["rank", "alpha", "rslora", "targets", "seed"]),

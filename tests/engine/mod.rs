@@ -1,4 +1,5 @@
 mod adapter;
+mod generic;
 mod gradients;
 mod jacobian;
 mod pairs;

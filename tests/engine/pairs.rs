@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use raco::data::Batch;
-use raco::engine::{By, Gradient, Gradients, LogProbs, Rows, TAPE_BYTES, jacobian, jacobian_with};
+use raco::engine::{By, Forming, Gradient, Gradients, LogProbs, TAPE_BYTES, jacobian, jacobian_with};
 use raco::math::Matrix;
 use raco::model::{Model, Targets};
 
@@ -56,7 +56,7 @@ fn the_gramian_of_pairs_makes_up_the_gramian() {
         for m in [1, 3] {
             let log_probs = LogProbs::new(&model, &batch, TAPE_BYTES).unwrap();
             let losses = losses(Kind::Difference, log_probs.tokens(), &lengths(&batch), m, 5).unwrap();
-            let with = jacobian_with(names(m), &losses, &log_probs, Rows::Pairs).unwrap();
+            let with = jacobian_with(names(m), &losses, &log_probs, Forming::Pairs).unwrap();
             let s = with.pair_gramian(&log_probs).unwrap();
             let h = product(with.pair_weights().unwrap(), s);
             assert_near(&h, &with.gramian().unwrap(), &name);
@@ -91,7 +91,7 @@ fn there_are_no_pairs_without_one_backward_for_all() {
     let batch = ragged(61, 3, true);
     let log_probs = LogProbs::new(&model, &batch, TAPE_BYTES).unwrap();
     let several = losses(Kind::Tokens, log_probs.tokens(), &lengths(&batch), 3, 5).unwrap();
-    let error = jacobian_with(names(3), &several, &log_probs, Rows::Pairs).unwrap_err();
+    let error = jacobian_with(names(3), &several, &log_probs, Forming::Pairs).unwrap_err();
     assert!(error.what().contains("backwards (Q = "), "{error}");
     let rows = jacobian(names(3), &several, &log_probs).unwrap();
     assert!(rows.pair_gramian(&log_probs).unwrap_err().what().contains("backwards (Q = "));
@@ -100,7 +100,7 @@ fn there_are_no_pairs_without_one_backward_for_all() {
     {
         let log_probs = LogProbs::new(&model, &batch, tape).unwrap();
         let losses = losses(Kind::Difference, log_probs.tokens(), &lengths(&batch), 2, 5).unwrap();
-        let error = jacobian_with(names(2), &losses, &log_probs, Rows::Pairs).unwrap_err();
+        let error = jacobian_with(names(2), &losses, &log_probs, Forming::Pairs).unwrap_err();
         assert!(error.what().contains(expected), "{error}");
         assert!(jacobian(names(2), &losses, &log_probs).unwrap().pair_weights().is_err());
     }

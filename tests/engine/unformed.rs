@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use proptest::prelude::*;
-use raco::engine::{By, Gradients, Rows, LogProbs, TAPE_BYTES, jacobian_with};
+use raco::engine::{By, Gradients, Forming, LogProbs, TAPE_BYTES, jacobian_with};
 use raco::model::{Model, Targets};
 
 use super::adapter::adapted;
@@ -27,7 +27,7 @@ fn names(m: usize) -> Arc<Vec<String>> {
 /// Both ways, for m losses of the margins.
 fn both(model: &Model, seed: u64, pairs: usize, m: usize) -> (Gradients, Gradients) {
     let batch = ragged(seed, pairs, true);
-    let found = [Rows::Formed, Rows::Unformed].map(|keep| {
+    let found = [Forming::Formed, Forming::Unformed].map(|keep| {
         let log_probs = LogProbs::new(model, &batch, TAPE_BYTES).unwrap();
         let losses = losses(Kind::Difference, log_probs.tokens(), &lengths(&batch), m, seed).unwrap();
         jacobian_with(names(m), &losses, &log_probs, keep).unwrap()
@@ -109,8 +109,8 @@ fn the_gramian_alone_needs_one_backward_for_all() {
         let batch = ragged(61, 3, share);
         let log_probs = LogProbs::new(&model, &batch, tape).unwrap();
         let losses = losses(kind, log_probs.tokens(), &lengths(&batch), 3, 5).unwrap();
-        let error = jacobian_with(names(3), &losses, &log_probs, Rows::Unformed).unwrap_err();
+        let error = jacobian_with(names(3), &losses, &log_probs, Forming::Unformed).unwrap_err();
         assert!(error.what().contains(expected), "{error}");
-        assert!(!jacobian_with(names(3), &losses, &log_probs, Rows::Auto).unwrap().is_unformed());
+        assert!(!jacobian_with(names(3), &losses, &log_probs, Forming::Auto).unwrap().is_unformed());
     }
 }

@@ -38,6 +38,14 @@ impl Rotation {
         self.cos.len() / self.half.max(1)
     }
 
+    /// cos and sin of these positions, [positions, head_dim / 2].
+    pub(crate) fn rows(&self, positions: &[u32]) -> (Vec<f32>, Vec<f32>) {
+        let of = |table: &[f32]| {
+            positions.iter().flat_map(|&p| &table[p as usize * self.half..][..self.half]).copied().collect()
+        };
+        (of(&self.cos), of(&self.sin))
+    }
+
     fn at(&self, position: u32) -> (&[f32], &[f32]) {
         let start = position as usize * self.half;
         (&self.cos[start..start + self.half], &self.sin[start..start + self.half])
@@ -156,7 +164,7 @@ impl Attention {
         &self.sights[usize::from(self.local)]
     }
 
-    fn group_rows(&self, group: usize) -> Range<usize> {
+    pub(crate) fn group_rows(&self, group: usize) -> Range<usize> {
         let spans = &self.groups[group];
         let start = spans.first().map_or(0, |s| s.rows.start);
         start..spans.last().map_or(start, |s| s.rows.end)

@@ -10,6 +10,7 @@ use rhai::{Array, Dynamic, Engine, Map};
 use crate::engine::{self, By, Gradient};
 use crate::error::{Error, Result};
 use crate::math::{self, Given, Matrix};
+use crate::model::Processor;
 use crate::run;
 
 use super::super::session::Session;
@@ -137,17 +138,17 @@ impl Gradients {
 
     fn show(&self) -> String {
         let rows = self.rows();
-        format!("Gradients({}; {})", rows.names().join(", "), size(rows.space().size(), rows.dtype()))
+        format!("Gradients({}; {})", rows.names().join(", "), size(rows.space().size(), rows.kind()))
     }
 }
 
 /// `0.4 M parameters, cpu f32`.
-fn size(parameters: usize, dtype: candle_core::DType) -> String {
-    let kind = dtype.as_str();
+fn size(parameters: usize, (device, dtype): (candle_core::Device, candle_core::DType)) -> String {
+    let (place, kind) = (Processor::of(&device), dtype.as_str());
     if parameters < 1000 {
-        return format!("{parameters} numbers, cpu {kind}");
+        return format!("{parameters} numbers, {place} {kind}");
     }
-    format!("{:.2} M parameters, cpu {kind}", parameters as f64 / 1e6)
+    format!("{:.2} M parameters, {place} {kind}", parameters as f64 / 1e6)
 }
 
 /// Preference weights in the order of the rows, from a map by name or an array.
@@ -180,10 +181,10 @@ fn jacobian(losses: &Map, options: Map) -> Result<Gradients> {
             return Err(Error::new("`pairs` and `gramian_only` both")
                 .help("leave `pairs` out: with the Gramian alone that of the pairs is there too"));
         }
-        (true, _) => engine::Rows::Pairs,
-        (false, Some(true)) => engine::Rows::Unformed,
-        (false, Some(false)) => engine::Rows::Formed,
-        (false, None) => engine::Rows::Auto,
+        (true, _) => engine::Forming::Pairs,
+        (false, Some(true)) => engine::Forming::Unformed,
+        (false, Some(false)) => engine::Forming::Formed,
+        (false, None) => engine::Forming::Auto,
     };
     let tensor = |(name, value): (&rhai::Identifier, &Dynamic)| {
         let tensor = match (number(value), value.clone().try_cast::<Tensor>()) {
@@ -360,7 +361,9 @@ fn vector(engine: &mut Engine) {
         let values = a.tensor().to_dtype(candle_core::DType::F64).and_then(|t| t.to_vec1::<f64>());
         Ok(array(&values.map_err(Error::from)?))
     });
-    let text = |a: &mut Gradient| format!("Gradient({})", size(a.space().size(), a.tensor().dtype()));
+    let text = |a: &mut Gradient| {
+        format!("Gradient({})", size(a.space().size(), (a.tensor().device().clone(), a.tensor().dtype())))
+    };
     engine.register_fn("to_string", text);
     engine.register_fn("to_debug", text);
 }

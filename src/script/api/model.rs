@@ -10,7 +10,7 @@ use crate::data::hub::Wanted;
 use crate::data::{Prompt, Template, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::{
-    Load, Lora, Memory, Model, Precision, Sampling, Targets, Weights, allowed_bytes, read_config,
+    Kernels, Load, Lora, Memory, Model, Precision, Sampling, Targets, Weights, allowed_bytes, read_config,
 };
 
 use super::super::session::Session;
@@ -22,7 +22,11 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     let load = move |path: &str, options: Map| -> Answer<Model> {
         let mut options = Opts::new("load_model", options);
         let adapter = options.text("adapter")?;
-        let load = load_options(&mut options)?;
+        let load = Load {
+            processor: options.text("device")?.map_or(Ok(Default::default()), |name| name.parse())?,
+            kernels: kernels(&mut options)?,
+            ..load_options(&mut options)?
+        };
         options.finish()?;
         let model = Model::load_as(&shared.local(path, Wanted::Model)?, load)?;
         shared.note_input(path, model.fingerprint()?);
@@ -41,7 +45,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     let shared = session.clone();
     engine.register_fn("memory_estimate", move |path: &str, options: Map| -> Answer<Map> {
         let mut options = Opts::new("memory_estimate", options);
-        let Load { precision, objectives } = load_options(&mut options)?;
+        let Load { precision, objectives, .. } = load_options(&mut options)?;
         options.finish()?;
         let memory =
             Memory::estimate(&read_config(&shared.local(path, Wanted::Model)?)?, precision, objectives);
@@ -66,6 +70,8 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_get("family", |model: &mut Model| model.config().family.name().to_owned());
     engine.register_get("parameters", |model: &mut Model| model.weights().space().size() as i64);
     engine.register_get("dtype", |model: &mut Model| model.precision().short().to_owned());
+    engine.register_get("device", |model: &mut Model| model.processor().to_string());
+    engine.register_get("kernels", |model: &mut Model| model.kernels().name().to_owned());
     engine.register_get("layers", |model: &mut Model| model.config().layers as i64);
     engine.register_get("context", |model: &mut Model| model.config().context as i64);
     engine.register_get("vocab", |model: &mut Model| model.config().vocab as i64);
@@ -135,7 +141,7 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
 
 /// `dtype` and `objectives`.
 fn load_options(options: &mut Opts) -> Result<Load> {
-    Ok(Load { precision: precision(options)?, objectives: options.count("objectives")? })
+    Ok(Load { precision: precision(options)?, objectives: options.count("objectives")?, ..Load::default() })
 }
 
 fn precision(options: &mut Opts) -> Result<Precision> {
@@ -143,6 +149,15 @@ fn precision(options: &mut Opts) -> Result<Precision> {
         None | Some("f32") => Ok(Precision::F32),
         Some("bf16") => Ok(Precision::Bf16),
         Some(other) => Err(unknown("dtype", other, ["f32", "bf16"])),
+    }
+}
+
+fn kernels(options: &mut Opts) -> Result<Option<Kernels>> {
+    match options.text("kernels")?.as_deref() {
+        None => Ok(None),
+        Some("fused") => Ok(Some(Kernels::Fused)),
+        Some("generic") => Ok(Some(Kernels::Generic)),
+        Some(other) => Err(unknown("kernels", other, ["fused", "generic"])),
     }
 }
 
@@ -202,7 +217,8 @@ fn describe(model: &Model) -> String {
         ),
     };
     let kept = model.precision().short();
-    format!("Model({}, {} layers; {size}, cpu {kept})", config.family.name(), config.layers)
+    let place = model.processor();
+    format!("Model({}, {} layers; {size}, {place} {kept})", config.family.name(), config.layers)
 }
 
 /// One response text a prompt; a prompt is text or an array of chat messages.
