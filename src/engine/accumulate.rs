@@ -22,8 +22,9 @@ const SCRATCH: usize = 1 << 17;
 /// Adds up the m rows of a Jacobian, [m, P].
 pub(crate) struct Accumulator {
     space: Arc<ParameterSpace>,
-    rows: Vec<f32>, // [m, P]
-    u: Vec<f32>,    // [m, K]
+    rows: Vec<f32>,   // [m, P]
+    u: Vec<Vec<f32>>, // a seed each, [m, K]
+    seed: usize,
     tokens: Vec<Range<usize>>,
     scored: Vec<Range<usize>>,
 }
@@ -32,11 +33,11 @@ impl Accumulator {
     /// Rows of zeros.
     pub(crate) fn new(space: Arc<ParameterSpace>, m: usize) -> Self {
         let rows = vec![0f32; m * space.size()];
-        Self { space, rows, u: Vec::new(), tokens: Vec::new(), scored: Vec::new() }
+        Self { space, rows, u: Vec::new(), seed: 0, tokens: Vec::new(), scored: Vec::new() }
     }
 
-    /// Sets the segments of the next backward, and how each objective weighs them: `u` [m, K].
-    pub(crate) fn weigh(&mut self, u: Vec<f32>, tokens: Vec<Range<usize>>, scored: Vec<Range<usize>>) {
+    /// Sets the segments of the next backward, and how each objective weighs them: `u` [m, K] for each seed.
+    pub(crate) fn weigh(&mut self, u: Vec<Vec<f32>>, tokens: Vec<Range<usize>>, scored: Vec<Range<usize>>) {
         (self.u, self.tokens, self.scored) = (u, tokens, scored);
     }
 
@@ -57,6 +58,10 @@ impl Accumulator {
 }
 
 impl Sink for Accumulator {
+    fn term(&mut self, seed: usize) {
+        self.seed = seed;
+    }
+
     fn segments(&self, axis: Axis) -> &[Range<usize>] {
         match axis {
             Axis::Tokens => &self.tokens,
@@ -74,12 +79,13 @@ impl Sink for Accumulator {
         let destination = first_row * width..(first_row + out) * width;
         let rows = Self::parameter(&mut self.rows, &self.space, parameter);
         let mut targets: Vec<&mut [f32]> = rows.map(|row| &mut row[destination.clone()]).collect();
-        if let ([target], [u]) = (&mut targets[..], &self.u[..]) {
+        let u = &self.u[self.seed];
+        if let ([target], [u]) = (&mut targets[..], &u[..]) {
             gemm(ViewMut::new(target, out, width), Into::Add, *u, dy.t(), x, Threads::All);
             return;
         }
 
-        let (k, u) = (segments.len(), &self.u);
+        let k = segments.len();
         let together = k.min(SEGMENTS);
         let tile_rows = out.min(TILE_ROWS);
         let tile_cols = (SCRATCH / (together * tile_rows)).max(64).min(width);
@@ -127,7 +133,7 @@ impl Sink for Accumulator {
     fn sums(&mut self, parameter: usize, sums: &[f32]) {
         let k = self.tokens.len();
         let width = sums.len() / k.max(1);
-        let (u, rows) = (&self.u, Self::parameter(&mut self.rows, &self.space, parameter));
+        let (u, rows) = (&self.u[self.seed], Self::parameter(&mut self.rows, &self.space, parameter));
         for (row, u) in rows.zip(u.chunks_exact(k)) {
             for (sum, &u) in sums.chunks_exact(width).zip(u) {
                 axpy(u, sum, row);
@@ -137,7 +143,7 @@ impl Sink for Accumulator {
 
     fn embedding(&mut self, parameter: usize, tokens: &[u32], dy: &[f32]) {
         let width = dy.len() / tokens.len().max(1);
-        let (k, u, segments) = (self.tokens.len(), &self.u, &self.tokens);
+        let (k, u, segments) = (self.tokens.len(), &self.u[self.seed], &self.tokens);
         let rows: Vec<&mut [f32]> = Self::parameter(&mut self.rows, &self.space, parameter).collect();
         rows.into_par_iter().zip(u.par_chunks_exact(k)).for_each(|(row, u)| {
             dispatch(

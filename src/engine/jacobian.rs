@@ -13,7 +13,7 @@ use super::accumulate::Accumulator;
 use super::gradients::Gradients;
 use super::log_probs::LogProbs;
 use super::pairs::{Both, Factors, PairGramian, no_pairs, several};
-use crate::data::Packed;
+use crate::data::{Packed, Segment};
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
 use crate::model::values::{tensor, values};
@@ -69,7 +69,6 @@ fn differentiate(
     let mut rows = Accumulator::new(space.clone(), m);
     let mut kept = log_probs.recorded.lock().unwrap_or_else(|p| p.into_inner()).take();
     let mut terms = 1;
-    let mut offset = 0;
     let (mut factors, mut pair_gramian) = (None, None);
     let no_pairs = no_pairs(log_probs);
     let by_pair = no_pairs.is_none();
@@ -77,16 +76,13 @@ fn differentiate(
         return Err(error);
     }
     for (i, pack) in log_probs.packs.iter().enumerate() {
-        let n = pack.targets.len();
-        let c: Vec<&[f64]> = cotangents.iter().map(|row| &row[offset..offset + n]).collect();
-        offset += n;
+        let c: Vec<Vec<f64>> = cotangents.iter().map(|row| log_probs.of_pass(i, row)).collect();
         let mut parts = factor(pack, &c);
         terms = terms.max(parts.len());
-        let mut recorded = match &mut kept {
-            Some(kept) if i < kept.len() => kept.remove(0),
-            _ => model.record(pack)?.1,
+        let recorded = match kept.take() {
+            Some(kept) => kept,
+            None => model.record(pack, log_probs.plan.keep)?.1,
         };
-        let last = parts.len() - 1;
         match &mut parts[..] {
             [part] if by_pair => {
                 let found = part.factors(pack, m)?;
@@ -98,23 +94,22 @@ fn differentiate(
             _ if with_pairs => return Err(several(terms)),
             _ => {}
         }
-        for (q, part) in parts.into_iter().enumerate() {
-            let segments = |scored: bool| {
-                let range = |s: &crate::data::Segment| if scored { s.scored.clone() } else { s.rows.clone() };
-                if m == 1 && !with_pairs {
-                    vec![if scored { 0..n } else { 0..pack.len() }]
-                } else {
-                    pack.segments.iter().map(range).collect()
-                }
-            };
-            rows.weigh(part.u, segments(false), segments(true));
-            match factors.as_ref().filter(|_| with_pairs) {
-                None => recorded.backward(part.seeds, &mut rows, q < last)?,
-                Some(factors) => {
-                    let mut pairs = PairGramian::new(factors, &pack.tokens);
-                    recorded.backward(part.seeds, &mut Both(&mut rows, &mut pairs), q < last)?;
-                    pair_gramian = Some(pairs.into_matrix());
-                }
+        let segments = |scored: bool| {
+            let range = |s: &Segment| if scored { s.scored.clone() } else { s.rows.clone() };
+            if m == 1 && !with_pairs {
+                vec![if scored { 0..pack.targets.len() } else { 0..pack.len() }]
+            } else {
+                pack.segments.iter().map(range).collect()
+            }
+        };
+        let (seeds, u) = parts.into_iter().map(|part| (part.seeds, part.u)).unzip();
+        rows.weigh(u, segments(false), segments(true));
+        match factors.as_ref().filter(|_| with_pairs) {
+            None => recorded.backward(seeds, &mut rows)?,
+            Some(factors) => {
+                let mut pairs = PairGramian::new(factors, &pack.tokens);
+                recorded.backward(seeds, &mut Both(&mut rows, &mut pairs))?;
+                pair_gramian = Some(pairs.into_matrix());
             }
         }
     }
@@ -154,7 +149,7 @@ impl Part {
 }
 
 /// C = Σ_q u_q v_qᵀ segment by segment: pivoted Gram-Schmidt on the rows.
-fn factor(pack: &Packed, c: &[&[f64]]) -> Vec<Part> {
+fn factor(pack: &Packed, c: &[Vec<f64>]) -> Vec<Part> {
     let (m, k, n) = (c.len(), pack.segments.len(), pack.targets.len());
     if let [row] = c {
         return vec![Part { seeds: row.iter().map(|&x| x as f32).collect(), u: vec![1.0] }];

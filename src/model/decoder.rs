@@ -13,7 +13,17 @@ use super::{Config, Family, Model, gemma3, llama, qwen3};
 use crate::data::Packed;
 use crate::error::{Error, Result};
 
-/// A recorded forward pass: it can be run backward once for each seed.
+/// What a forward pass keeps for its backward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// What every operation needs.
+    Everything,
+    /// The input of each layer; going back, a layer is computed once more and run backward at once.
+    Inputs,
+}
+
+/// A recorded forward pass, which can be run backward once. A layer of which only the input was kept is computed from
+/// the weights as they are by then: they must not have changed.
 pub struct Recorded {
     tape: Tape,
     output: Act,
@@ -22,16 +32,20 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Runs the activations backward from `seeds`, the gradient of some scalar by each token's log-prob, [N];
-    /// what is learnt about the parameters goes to `sink`. The last run (`keep` false) frees the tape.
+    /// Runs the activations backward from each of the `seeds`, the gradient of some scalar by each token's log-prob,
+    /// [N]; what is learnt about the parameters goes to `sink`.
     ///
     /// # Errors
     /// A tensor operation that fails.
-    pub fn backward(&mut self, seeds: Vec<f32>, sink: &mut dyn Sink, keep: bool) -> Result<()> {
-        let n = seeds.len();
-        let dx = self.tape.backward(&self.output, tensor(seeds, n)?, sink, keep)?;
-        if let Some(dx) = dx {
-            sink.embedding(self.embed, &self.tokens, &values(&dx)?);
+    pub fn backward(self, seeds: Vec<Vec<f32>>, sink: &mut dyn Sink) -> Result<()> {
+        let seeds = seeds.into_iter().map(|seed| {
+            let n = seed.len();
+            tensor(seed, n)
+        });
+        let dxs = self.tape.backward(&self.output, seeds.collect::<Result<_>>()?, sink)?;
+        for (seed, dx) in dxs.iter().enumerate() {
+            sink.term(seed);
+            sink.embedding(self.embed, &self.tokens, &values(dx)?);
         }
         Ok(())
     }
@@ -43,25 +57,32 @@ impl Model {
     /// # Errors
     /// A token outside the vocabulary, a position outside the context, a log-prob that is not finite.
     pub fn score(&self, packed: &Packed) -> Result<Vec<f32>> {
-        Ok(self.run(packed, false)?.0)
+        Ok(self.run(packed, None)?.0)
     }
 
     /// The same, recorded for the backward.
     ///
     /// # Errors
     /// As [`Model::score`].
-    pub fn record(&self, packed: &Packed) -> Result<(Vec<f32>, Recorded)> {
-        let (log_probs, recorded) = self.run(packed, true)?;
+    pub fn record(&self, packed: &Packed, keep: Keep) -> Result<(Vec<f32>, Recorded)> {
+        let (log_probs, recorded) = self.run(packed, Some(keep))?;
         Ok((log_probs, recorded.ok_or_else(|| Error::internal("the pass was not recorded"))?))
     }
 
-    fn run(&self, packed: &Packed, record: bool) -> Result<(Vec<f32>, Option<Recorded>)> {
+    fn run(&self, packed: &Packed, keep: Option<Keep>) -> Result<(Vec<f32>, Option<Recorded>)> {
         let (config, parts) = (self.config(), self.parts());
         check(config, &packed.tokens, &packed.positions)?;
         let attention = self.attention(packed.groups.clone(), packed.positions.clone());
-        let layout = Layout::new(config);
-        let mut pass = Pass::new(&parts, config, Mode::Packed(attention), record);
-        let x = hidden(&mut pass, config, &layout, &packed.tokens)?;
+        let layout = Arc::new(Layout::new(config));
+        let mode = Mode::Packed(attention.clone());
+        let mut pass = Pass::new(&parts, config, mode, keep.is_some());
+        let mut x = embed(&mut pass, config, &layout, &packed.tokens)?;
+        for i in 0..layout.layers.len() {
+            x = match keep {
+                Some(Keep::Inputs) => self.checkpoint(&mut pass, &attention, &layout, i, &x)?,
+                _ => layer(&mut pass, config, &layout, i, &x)?,
+            };
+        }
         let x = pass.gather(&x, &packed.predict)?;
         let x = pass.rms_norm_scored(&x, layout.norm)?;
         let output = pass.log_probs(&x, layout.head, &packed.targets)?;
@@ -73,6 +94,31 @@ impl Model {
         let tokens = packed.tokens.clone();
         let recorded = pass.into_tape().map(|tape| Recorded { tape, output, tokens, embed: layout.embed });
         Ok((log_probs, recorded))
+    }
+
+    /// Layer `i` of a recorded pass, of which the input alone is kept.
+    fn checkpoint(
+        &self,
+        pass: &mut Pass,
+        attention: &Attention,
+        layout: &Arc<Layout>,
+        i: usize,
+        x: &Act,
+    ) -> Result<Act> {
+        let config = self.config();
+        let trains = self.parts().train(&layout.layers[i]);
+        let y = pass.unrecorded(|pass| layer(pass, config, layout, i, x))?.tensor;
+        let (model, attention, layout) = (self.clone(), attention.clone(), layout.clone());
+        let (input, wanted) = (x.tensor.clone(), !x.is_constant());
+        let replay = move || {
+            let (config, parts) = (model.config(), model.parts());
+            let mut pass = Pass::new(&parts, config, Mode::Packed(attention.clone()), true);
+            let x = pass.input(input.clone(), wanted);
+            let y = layer(&mut pass, config, &layout, i, &x)?;
+            let tape = pass.into_tape().ok_or_else(|| Error::internal("the layer was not recorded"))?;
+            Ok((tape, y))
+        };
+        Ok(pass.section(x, y, trains, Box::new(replay)))
     }
 
     pub(crate) fn attention(&self, groups: Vec<Vec<crate::data::Span>>, positions: Vec<u32>) -> Attention {
@@ -110,20 +156,31 @@ impl Model {
 
 /// Tokens → hidden rows before the final norm, [T, D].
 pub(crate) fn hidden(pass: &mut Pass, config: &Config, layout: &Layout, tokens: &[u32]) -> Result<Act> {
+    let mut x = embed(pass, config, layout, tokens)?;
+    for i in 0..layout.layers.len() {
+        x = layer(pass, config, layout, i, &x)?;
+    }
+    Ok(x)
+}
+
+/// Tokens → input of the first layer, [T, D].
+fn embed(pass: &mut Pass, config: &Config, layout: &Layout, tokens: &[u32]) -> Result<Act> {
+    let x = pass.embed(layout.embed, tokens)?;
+    match config.family {
+        Family::Gemma3 => pass.scale(&x, (config.hidden as f32).sqrt()),
+        _ => Ok(x),
+    }
+}
+
+/// Layer `i`, [T, D] → [T, D].
+fn layer(pass: &mut Pass, config: &Config, layout: &Layout, i: usize, x: &Act) -> Result<Act> {
     let layer: fn(&mut Pass, &Act, &LayerParams) -> Result<Act> = match config.family {
         Family::Llama => llama::layer,
         Family::Qwen3 => qwen3::layer,
         Family::Gemma3 => gemma3::layer,
     };
-    let mut x = pass.embed(layout.embed, tokens)?;
-    if config.family == Family::Gemma3 {
-        x = pass.scale(&x, (config.hidden as f32).sqrt())?;
-    }
-    for (i, parameters) in layout.layers.iter().enumerate() {
-        pass.enter_layer(i, config.local.as_ref().is_some_and(|local| local.layers[i]));
-        x = layer(pass, &x, parameters)?;
-    }
-    Ok(x)
+    pass.enter_layer(i, config.local.as_ref().is_some_and(|local| local.layers[i]));
+    layer(pass, x, &layout.layers[i])
 }
 
 /// Final norm and head of some rows, for generation: [rows, V].

@@ -12,10 +12,11 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::config::read_json;
 use super::gguf::Gguf;
+use super::memory::check_weights;
 use super::peft::refuse_as_model;
 use super::values::values;
 use super::{
-    Config, Family, Memory, Model, Parameter, Precision, Weights, allowed_bytes, gemma3, parameters,
+    Config, Family, Model, Parameter, Precision, Weights, allowed_bytes, gemma3, parameters,
 };
 use crate::data::Tokenizer;
 use crate::error::{Error, Place, Result, io_error};
@@ -28,8 +29,6 @@ const INDEX: &str = "model.safetensors.index.json";
 pub struct Load {
     /// How its weights are kept; those that are trained are f32.
     pub precision: Precision,
-    /// Objectives of the training of all weights that is to come: it must fit into memory as well.
-    pub objectives: Option<usize>,
 }
 
 impl Model {
@@ -50,8 +49,7 @@ impl Model {
     pub fn load_as(path: &Path, load: Load) -> Result<Self> {
         let (mut config, gguf) = open(path)?;
         let dir = if gguf.is_some() { parent(path) } else { path };
-        let memory = Memory::estimate(&config, load.precision, load.objectives);
-        memory.check(load.precision, allowed_bytes()).map_err(|e| e.in_file(path))?;
+        check_weights(&config, load.precision, allowed_bytes()).map_err(|e| e.in_file(path))?;
         let tokenizer = Tokenizer::load(dir).map_err(|e| match &gguf {
             Some(_) if !dir.join("tokenizer.json").exists() => Error::new(
                 "no `tokenizer.json` beside the GGUF file; raco does not build one from its metadata",

@@ -9,6 +9,13 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("bootstrap_t", &["samples", "seed", "level"]),
     ("contours", &["x", "y", "values"]),
     ("demonstrations", READ),
+    (
+        "estimate",
+        &[
+            "pairs", "prompt", "chosen", "rejected", "rank", "share_prompt", "dtype", "size", "objectives",
+            "optimizer", "keep", "memory", "reference",
+        ],
+    ),
     ("evaluate", &["max_tokens", "temperature", "top_p", "seed", "template", "stop"]),
     ("fronts", &["objectives", "reference", "tolerance", "baseline", "control", "level", "samples", "seed"]),
     ("generate", &["max_tokens", "temperature", "top_p", "seed", "first_index", "template", "stop"]),
@@ -33,9 +40,8 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("label", &["margin"]),
     ("load_model", &["adapter", "dtype", "objectives"]),
     ("load_preferences", READ),
-    ("log_probs", &["tape_mib"]),
+    ("log_probs", &["memory"]),
     ("lora", &["rank", "alpha", "rslora", "targets", "seed"]),
-    ("memory_estimate", &["dtype", "objectives"]),
     (
         "plot",
         &[

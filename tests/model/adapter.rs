@@ -87,7 +87,7 @@ fn an_adapter_trains_on_a_base_kept_as_bf16() {
         let base = read(&folder(name).join("golden.json"))["base"].as_str().unwrap().to_owned();
         let dir = tempfile::tempdir().unwrap();
         load(&base).save(dir.path(), Precision::Bf16).unwrap();
-        let kept = Load { precision: Precision::Bf16, objectives: None };
+        let kept = Load { precision: Precision::Bf16 };
         let [kept, rounded] = [Model::load_as(dir.path(), kept), Model::load(dir.path())]
             .map(|model| model.unwrap().load_adapter(&folder(name)).unwrap());
         assert_eq!(kept.base().weights().parameters()[0].tensor.dtype(), DType::BF16);

@@ -24,7 +24,7 @@ fn log_probs_are_those_that_transformers_computes_from_the_file() {
         model.save(&dir.path().join("saved"), Precision::F32).unwrap();
         let saved = Model::load(&dir.path().join("saved")).unwrap();
         assert_eq!(saved.fingerprint().unwrap(), model.fingerprint().unwrap(), "{name}");
-        let half = Model::load_as(&file, Load { precision: Precision::Bf16, objectives: None }).unwrap();
+        let half = Model::load_as(&file, Load { precision: Precision::Bf16 }).unwrap();
         assert_eq!(half.weights().parameters()[0].tensor.dtype(), DType::BF16);
     }
 }

@@ -229,7 +229,7 @@ fn weights_kept_as_bf16_compute_as_the_rounded_ones() {
             model.save(&path, precision).unwrap();
             path
         };
-        let kept = Load { precision: Precision::Bf16, objectives: None };
+        let kept = Load { precision: Precision::Bf16 };
         let kept = Model::load_as(&folder("full", Precision::F32), kept).unwrap();
         let rounded = Model::load(&folder("half", Precision::Bf16)).unwrap();
         assert!(kept.weights().parameters().iter().all(|p| p.tensor.dtype() == DType::BF16));
