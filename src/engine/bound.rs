@@ -53,11 +53,12 @@ impl Products {
         }
     }
 
-    /// Adds the widest activations to themselves, as a residual does; the bytes that were read and written.
-    pub fn add(&self) -> usize {
-        let x = &self.buffers[0];
-        std::hint::black_box(add(x, x));
-        // copied and added to: two reads and a write each
-        20 * x.len()
+    /// A sum of two arrays of 64 MiB into new memory, as a residual is one; the bytes that were read and written.
+    pub fn stream() -> usize {
+        const NUMBERS: usize = 1 << 24;
+        let x = vec![0.5; NUMBERS];
+        std::hint::black_box(add(&x, &x));
+        // x is filled; the sum is a copy that is added to
+        4 * NUMBERS * 6
     }
 }

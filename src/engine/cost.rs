@@ -16,6 +16,8 @@ use crate::model::{Config, Family, Keep, Layout, Model, parameters, show_bytes};
 const F32: usize = 4;
 /// Queries of one block of attention, whose scores are held at once.
 const QUERIES: usize = 64;
+/// Bytes of packed panels of matrix products, and of code that runs for the first time, as measured.
+const PROGRAM: usize = 3 << 20;
 /// Operations that an exponential counts for.
 const EXPONENTIAL: f64 = 40.0;
 
@@ -107,20 +109,13 @@ impl Product {
     }
 }
 
-/// Operations and bytes of one phase; what bounds it decides its time.
+/// Operations and bytes of one phase; the longer of computing and moving decides its time.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Work {
     /// Floating point operations.
     pub flops: f64,
     /// Bytes read and written.
     pub bytes: f64,
-}
-
-impl Work {
-    /// Seconds at these rates: the longer of computing and moving.
-    pub fn seconds(&self, flops: f64, bytes: f64) -> f64 {
-        (self.flops / flops).max(self.bytes / bytes)
-    }
 }
 
 impl Add for Work {
@@ -183,12 +178,14 @@ pub struct Memory {
     pub tape: usize,
     /// What a backward needs beside the tape: a block of logits, scores of attention, gradients of activations.
     pub workspace: usize,
+    /// What the program itself takes.
+    pub program: usize,
 }
 
 impl Memory {
-    /// The most that is held at once: update and tape are never together.
+    /// All of it. Update and tape are not needed together, but the allocator keeps what a tape gave back.
     pub fn total(&self) -> usize {
-        let step = self.update.max(self.tape + self.workspace);
+        let step = self.update + self.tape + self.workspace + self.program;
         self.weights + self.reference + self.gradients + self.optimizer + step
     }
 
@@ -206,7 +203,7 @@ impl Memory {
             show_bytes(self.weights),
             show_bytes(self.gradients),
             show_bytes(self.optimizer),
-            show_bytes(self.update.max(self.tape + self.workspace)),
+            show_bytes(self.update + self.tape + self.workspace),
             show_bytes(resident + available as usize),
         ))
         .help(
@@ -481,7 +478,7 @@ impl<'a> Costs<'a> {
         rows * (at_input + alive * (head_norms + attention) + at_output + later * post_norm) + after * mlp
     }
 
-    /// Bytes that a backward needs beside its tape: of the head, or of the gated layer and the residual.
+    /// Bytes that a pass takes beside its tape: of the head, or of the gated layer and the residual.
     pub fn workspace(&self, shape: Shape) -> usize {
         let Config { head_dim, hidden, intermediate, vocab, .. } = *self.config;
         let head = shape.scored * (head::block(shape.scored, vocab).min(vocab) + 2 * hidden);
@@ -520,18 +517,20 @@ impl<'a> Costs<'a> {
             optimizer: states * vector,
             tape: self.tape(largest, keep),
             workspace: self.workspace(largest),
+            program: PROGRAM,
         }
     }
 }
 
-/// gᵢ += Σₖ U[i,k] hₖ of one weight: hₖ is written and read in cache, eight segments at a time. One objective needs none.
+/// gᵢ += Σₖ U[i,k] hₖ of one weight, eight segments at a time. One objective needs none. What is written to and read from
+/// the tile of an hₖ stays in cache and counts a third.
 fn combination(product: Product, segments: usize, m: usize) -> Work {
     if m == 1 {
         return Work::default();
     }
     let weight = (product.inputs * product.outputs) as f64;
     let (k, m) = (segments as f64, m as f64);
-    let numbers = weight * (2.0 * k + k * m + 2.0 * m * (k / 8.0).ceil());
+    let numbers = weight * (k * (2.0 + m) / 3.0 + 2.0 * m * (k / 8.0).ceil());
     Work { flops: 2.0 * k * m * weight, bytes: F32 as f64 * numbers }
 }
 
@@ -574,10 +573,5 @@ impl Phases {
     /// Operations of all phases.
     pub fn flops(&self) -> f64 {
         self.all().iter().map(|(_, work)| work.flops).sum()
-    }
-
-    /// Seconds at these rates.
-    pub fn seconds(&self, flops: f64, bytes: f64) -> f64 {
-        self.all().iter().map(|(_, work)| work.seconds(flops, bytes)).sum()
     }
 }

@@ -222,8 +222,8 @@ fn models_that_do_not_fit_into_memory() {
     program.write(
         "fit.rhai",
         r#"
-        let estimate = memory_estimate("data/model", #{ objectives: 200 });
-        print(estimate.weights_mib < 3.0 && estimate.gradients_mib > 200.0 && estimate.available_mib < 200.0);
+        let held = estimate("data/model", #{ objectives: 200 }).memory;
+        print(held.weights < 3000000 && held.gradients > 200000000 && held.available < 200 * 1048576);
         load_model("data/model", #{ dtype: "bf16" });
         load_model("data/model", #{ objectives: 200 });
         "#,

@@ -1,4 +1,6 @@
 mod adapter;
+mod cost;
 mod gradients;
 mod jacobian;
 mod pairs;
+mod plan;

@@ -166,6 +166,7 @@ fn told(
         ("optimizer", memory.optimizer),
         ("tape", memory.tape),
         ("workspace", memory.workspace),
+        ("program", memory.program),
         ("total", memory.total() - memory.reference + reference),
     ];
     let mut bytes = map(parts.map(|(part, bytes)| (part, Dynamic::from(bytes as i64))));
