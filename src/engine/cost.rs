@@ -347,8 +347,15 @@ impl<'a> Costs<'a> {
         }
         let (inputs, outputs) = (self.config.hidden, self.config.vocab);
         let forwards = runs.head + 1;
-        let head =
-            Product { rows: shape.scored, inputs, outputs, forwards, wanted: true, trained: full, head: true };
+        let head = Product {
+            rows: shape.scored,
+            inputs,
+            outputs,
+            forwards,
+            wanted: true,
+            trained: full,
+            head: true,
+        };
         products.push(head);
         products
     }
@@ -465,7 +472,8 @@ impl<'a> Costs<'a> {
         let kept = |group: &Group| self.rank.is_none() || group.adapters() > 0;
         let low = |group: &Group| group.adapters() * self.rank.unwrap_or(0);
         let (alive, later) = (usize::from(o.alive), usize::from(gate_up.alive));
-        let at_input = if layer.alive { hidden + 1 } else { 0 } + if kept(qkv) { hidden } else { 0 } + low(qkv);
+        let at_input =
+            if layer.alive { hidden + 1 } else { 0 } + if kept(qkv) { hidden } else { 0 } + low(qkv);
         let head_norms = if family == Family::Llama { 0 } else { qkv.width() + heads + kv_heads };
         let attention = qkv.width() + heads;
         let at_output = if o.alive || kept(o) { o.inputs } else { 0 } + low(o);
@@ -494,14 +502,7 @@ impl<'a> Costs<'a> {
     }
 
     /// What a training step holds for passes of these shapes; the weights of the decoder take `decoder` bytes.
-    pub fn memory(
-        &self,
-        passes: &[Shape],
-        keep: Keep,
-        m: usize,
-        moments: Moments,
-        decoder: usize,
-    ) -> Memory {
+    pub fn memory(&self, passes: &[Shape], keep: Keep, m: usize, moments: Moments, decoder: usize) -> Memory {
         let vector = F32 * self.trained;
         let largest = passes.iter().max_by_key(|&&shape| self.pass(shape, keep)).copied().unwrap_or_default();
         let states = match moments {

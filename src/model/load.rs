@@ -15,9 +15,7 @@ use super::gguf::Gguf;
 use super::memory::check_weights;
 use super::peft::refuse_as_model;
 use super::values::values;
-use super::{
-    Config, Family, Model, Parameter, Precision, Weights, allowed_bytes, gemma3, parameters,
-};
+use super::{Config, Family, Model, Parameter, Precision, Weights, allowed_bytes, gemma3, parameters};
 use crate::data::Tokenizer;
 use crate::error::{Error, Place, Result, io_error};
 

@@ -47,8 +47,9 @@ pub fn parse_bytes(text: &str) -> Result<usize> {
     // below 2⁵³ a float is exact
     match bytes.filter(|bytes| (1.0..9e15).contains(bytes) && (unit > 1 || bytes.fract() == 0.0)) {
         Some(bytes) => Ok(bytes as usize),
-        None => Err(Error::new(format!("`{text}` is no size of memory"))
-            .help("give a number with KiB, MiB or GiB, for example \"512MiB\" or \"8GiB\", or a number of bytes")),
+        None => Err(Error::new(format!("`{text}` is no size of memory")).help(
+            "give a number with KiB, MiB or GiB, for example \"512MiB\" or \"8GiB\", or a number of bytes",
+        )),
     }
 }
 

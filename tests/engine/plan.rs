@@ -50,18 +50,17 @@ fn no_plan_changes_log_probs_or_gradients() {
         let (model, batch) = (of_family(seed), random_batch(seed));
         let (shapes, whole) = of_examples(&model, &batch);
         let costs = Costs::of(&model);
-        let (kind, m) = [
-            (Kind::Difference, 1),
-            (Kind::Difference, 3),
-            (Kind::Apart, 2),
-            (Kind::Tokens, 3),
-        ][seed as usize / 5 % 4];
+        let (kind, m) = [(Kind::Difference, 1), (Kind::Difference, 3), (Kind::Apart, 2), (Kind::Tokens, 3)]
+            [seed as usize / 5 % 4];
         let expected = (tokens(&model, &batch, TAPE_BYTES), rows(&model, &batch, kind, m, TAPE_BYTES));
         // a pass that keeps inputs computes the same products: the same bytes
         let inputs = costs.pass(whole, Keep::Inputs);
         let plan = Plan::new(&costs, &shapes, inputs).unwrap();
         assert_eq!((plan.keep, plan.passes.len()), (Keep::Inputs, 1), "seed {seed}");
-        assert!(expected == (tokens(&model, &batch, inputs), rows(&model, &batch, kind, m, inputs)), "seed {seed}");
+        assert!(
+            expected == (tokens(&model, &batch, inputs), rows(&model, &batch, kind, m, inputs)),
+            "seed {seed}"
+        );
 
         let least = Plan::least(&costs, &shapes);
         for budget in [least, least * 5 / 4, 2 * least, (least + inputs) / 2] {

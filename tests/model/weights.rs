@@ -8,7 +8,8 @@ use candle_core::{DType, Device, Tensor, safetensors};
 use raco::data::Tokenizer;
 use raco::engine::{LogProbs, TAPE_BYTES, jacobian};
 use raco::model::{
-    Config, Load, Model, Precision, Sampling, Weights, parameters, parse_bytes, read_weights, show_bytes, weight_bytes,
+    Config, Load, Model, Precision, Sampling, Weights, parameters, parse_bytes, read_weights, show_bytes,
+    weight_bytes,
 };
 use raco::optim::{AdamW, Optimizer, Options, Schedule};
 
@@ -276,7 +277,7 @@ fn sizes_of_memory_are_read_and_shown() {
     for (bytes, text) in [(1 << 30, "1GiB"), (3 << 29, "1.5GiB"), ((1 << 20) + 1, "1.1MiB"), (900, "900B")] {
         assert_eq!(show_bytes(bytes), text);
     }
-    for bytes in (0..60).map(|power| (1usize << power) / 3 * 4 + 1) {
+    for bytes in (0..50).map(|power| (1usize << power) / 3 * 4 + 1) {
         let shown = read(&show_bytes(bytes));
         assert!(shown >= bytes && shown as f64 <= 1.1 * bytes as f64 + 1.0, "{bytes} shown as {shown}");
     }
