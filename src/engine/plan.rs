@@ -79,7 +79,7 @@ impl Plan {
             }
             passes.iter().all(|(shape, _)| fits(shape)).then_some(passes)
         };
-        let passes = (fewest..=shapes.len()).find_map(deal)?;
+        let passes = (fewest..=shapes.len().max(1)).find_map(deal)?;
         let mut passes: Vec<Vec<usize>> = passes.into_iter().map(|(_, pass)| pass).collect();
         passes.iter_mut().for_each(|pass| pass.sort_unstable());
         passes.sort();

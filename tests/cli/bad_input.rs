@@ -70,7 +70,7 @@ fn rows() {
     for (name, bad, expected) in &cases {
         program.write("bad.jsonl", format!("{}\n{bad}\n", good.join("\n")));
         let outcome = program.run(&job("--pairs bad.jsonl"));
-        outcome.fails(1, &[expected, "scripts/raco_clip.rhai:18:17"]);
+        outcome.fails(1, &[expected, "scripts/raco_clip.rhai:19:17"]);
         assert!(!outcome.err.contains(&long), "{name}: the whole row is told");
     }
     // all broken rows at once, the first ten by line
