@@ -8,7 +8,8 @@ use safetensors::SafeTensors;
 use super::bad_input::job;
 use crate::common::program::Program;
 
-const JACOBIAN: &str = "jacobian(dpo::losses(policy.log_probs(batch, #{ memory: args.memory }), batch, #{ beta: args.beta }))";
+const JACOBIAN: &str =
+    "jacobian(dpo::losses(policy.log_probs(batch, #{ memory: args.memory }), batch, #{ beta: args.beta }))";
 
 /// The main job with parts of its text replaced.
 fn edited(program: &Program, name: &str, replacements: &[(&str, &str)]) -> String {
