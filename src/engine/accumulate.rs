@@ -25,8 +25,9 @@ const SCRATCH: usize = 1 << 18;
 
 /// What adds up the m rows of a Jacobian over several backwards.
 pub(crate) trait Rows: Sink {
-    /// Sets the segments of the next backward, and how each objective weighs them: `u` [m, K].
-    fn weigh(&mut self, u: Vec<f32>, tokens: Vec<Range<usize>>, scored: Vec<Range<usize>>) -> Result<()>;
+    /// Sets the segments of the next backward, and how each objective weighs them: `u` [m, K] for each seed.
+    fn weigh(&mut self, u: Vec<Vec<f32>>, tokens: Vec<Range<usize>>, scored: Vec<Range<usize>>)
+    -> Result<()>;
 
     /// The rows, [m, P].
     fn finish(self: Box<Self>) -> Result<Tensor>;
@@ -35,8 +36,9 @@ pub(crate) trait Rows: Sink {
 /// Adds up the m rows of a Jacobian, [m, P].
 pub(crate) struct Accumulator {
     space: Arc<ParameterSpace>,
-    rows: Vec<f32>, // [m, P]
-    u: Vec<f32>,    // [m, K]
+    rows: Vec<f32>,   // [m, P]
+    u: Vec<Vec<f32>>, // a seed each, [m, K]
+    seed: usize,
     tokens: Vec<Range<usize>>,
     scored: Vec<Range<usize>>,
 }
@@ -45,7 +47,7 @@ impl Accumulator {
     /// Rows of zeros.
     pub(crate) fn new(space: Arc<ParameterSpace>, m: usize) -> Self {
         let rows = vec![0f32; m * space.size()];
-        Self { space, rows, u: Vec::new(), tokens: Vec::new(), scored: Vec::new() }
+        Self { space, rows, u: Vec::new(), seed: 0, tokens: Vec::new(), scored: Vec::new() }
     }
 
     /// The m rows of one parameter.
@@ -60,7 +62,12 @@ impl Accumulator {
 }
 
 impl Rows for Accumulator {
-    fn weigh(&mut self, u: Vec<f32>, tokens: Vec<Range<usize>>, scored: Vec<Range<usize>>) -> Result<()> {
+    fn weigh(
+        &mut self,
+        u: Vec<Vec<f32>>,
+        tokens: Vec<Range<usize>>,
+        scored: Vec<Range<usize>>,
+    ) -> Result<()> {
         (self.u, self.tokens, self.scored) = (u, tokens, scored);
         Ok(())
     }
@@ -72,6 +79,10 @@ impl Rows for Accumulator {
 }
 
 impl Sink for Accumulator {
+    fn term(&mut self, seed: usize) {
+        self.seed = seed;
+    }
+
     fn segments(&self, axis: Axis) -> &[Range<usize>] {
         match axis {
             Axis::Tokens => &self.tokens,
@@ -89,12 +100,13 @@ impl Sink for Accumulator {
         let destination = first_row * width..(first_row + out) * width;
         let rows = Self::parameter(&mut self.rows, &self.space, parameter);
         let mut targets: Vec<&mut [f32]> = rows.map(|row| &mut row[destination.clone()]).collect();
-        if let ([target], [u]) = (&mut targets[..], &self.u[..]) {
+        let u = &self.u[self.seed];
+        if let ([target], [u]) = (&mut targets[..], &u[..]) {
             gemm(ViewMut::new(target, out, width), Into::Add, *u, dy.t(), x, Threads::All);
             return;
         }
 
-        let (k, u) = (segments.len(), &self.u);
+        let k = segments.len();
         let together = k.min(SEGMENTS);
         let tile_rows = out.min(TILE_ROWS);
         let tile_cols = (SCRATCH / (together * tile_rows)).max(64).min(width);
@@ -142,7 +154,7 @@ impl Sink for Accumulator {
     fn sums(&mut self, parameter: usize, sums: &[f32]) {
         let k = self.tokens.len();
         let width = sums.len() / k.max(1);
-        let (u, rows) = (&self.u, Self::parameter(&mut self.rows, &self.space, parameter));
+        let (u, rows) = (&self.u[self.seed], Self::parameter(&mut self.rows, &self.space, parameter));
         for (row, u) in rows.zip(u.chunks_exact(k)) {
             for (sum, &u) in sums.chunks_exact(width).zip(u) {
                 axpy(u, sum, row);
@@ -152,7 +164,7 @@ impl Sink for Accumulator {
 
     fn embedding(&mut self, parameter: usize, tokens: &[u32], dy: &[f32]) {
         let width = dy.len() / tokens.len().max(1);
-        let (k, u, segments) = (self.tokens.len(), &self.u, &self.tokens);
+        let (k, u, segments) = (self.tokens.len(), &self.u[self.seed], &self.tokens);
         let rows: Vec<&mut [f32]> = Self::parameter(&mut self.rows, &self.space, parameter).collect();
         rows.into_par_iter().zip(u.par_chunks_exact(k)).for_each(|(row, u)| {
             dispatch(

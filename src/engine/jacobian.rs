@@ -5,7 +5,7 @@
 //! tape is run backward once a term, with the seeds v_q, for all objectives (see [`super::accumulate`]). DPO
 //! and every other loss of the difference of two responses has Q = 1.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use candle_core::Tensor;
 
@@ -15,7 +15,7 @@ use super::log_probs::LogProbs;
 use super::pairs::{Both, Factors, PairGramian, no_pairs, several};
 use super::tensor_rows::TensorRows;
 use super::unformed::Unformed;
-use crate::data::Packed;
+use crate::data::{Packed, Segment};
 use crate::error::{Error, Place, Result};
 use crate::math::Matrix;
 use crate::model::values::values;
@@ -78,7 +78,6 @@ pub fn jacobian_with(
     let space = model.weights().space().clone();
     let mut kept = log_probs.recorded.lock().unwrap_or_else(|p| p.into_inner()).take();
     let mut terms = 1;
-    let mut offset = 0;
     let (mut factors, mut pair_gramian) = (None, None);
     let no_pairs = no_pairs(log_probs);
     let by_pair = no_pairs.is_none();
@@ -90,16 +89,13 @@ pub fn jacobian_with(
     let unformed = form == Forming::Unformed || form == Forming::Auto && large && by_pair;
     let mut rows = None;
     for (i, pack) in log_probs.packs.iter().enumerate() {
-        let n = pack.targets.len();
-        let c: Vec<&[f64]> = cotangents.iter().map(|row| &row[offset..offset + n]).collect();
-        offset += n;
+        let c: Vec<Vec<f64>> = cotangents.iter().map(|row| log_probs.of_pass(i, row)).collect();
         let mut parts = factor(pack, &c);
         terms = terms.max(parts.len());
-        let mut recorded = match &mut kept {
-            Some(kept) if i < kept.len() => kept.remove(0),
-            _ => model.record(pack)?.1,
+        let recorded = match kept.take() {
+            Some(kept) => kept,
+            None => model.record(pack, log_probs.plan.keep)?.1,
         };
-        let last = parts.len() - 1;
         match &mut parts[..] {
             [part] if by_pair => {
                 let found = part.factors(pack, m)?;
@@ -113,12 +109,12 @@ pub fn jacobian_with(
         }
         if let Some(found) = factors.take_if(|_| unformed) {
             let mut pairs = PairGramian::new(&found, &pack.tokens, space.names.len());
-            recorded.backward(found.seeds.clone(), &mut pairs, true)?;
+            recorded.backward(vec![found.seeds.clone()], &mut pairs)?;
             let rows = Unformed {
                 model: model.clone(),
                 version: log_probs.version,
                 pack: pack.clone(),
-                recorded: Mutex::new(Some(recorded)),
+                keep: log_probs.plan.keep,
                 factors: found,
                 pairs: pairs.into_matrices(),
             };
@@ -128,23 +124,22 @@ pub fn jacobian_with(
             Some(rows) => rows,
             none => none.insert(rows_of(model, m)?),
         };
-        for (q, part) in parts.into_iter().enumerate() {
-            let segments = |scored: bool| {
-                let range = |s: &crate::data::Segment| if scored { s.scored.clone() } else { s.rows.clone() };
-                if m == 1 && !with_pairs {
-                    vec![if scored { 0..n } else { 0..pack.len() }]
-                } else {
-                    pack.segments.iter().map(range).collect()
-                }
-            };
-            rows.weigh(part.u, segments(false), segments(true))?;
-            match factors.as_ref().filter(|_| with_pairs) {
-                None => recorded.backward(part.seeds, &mut **rows, q < last)?,
-                Some(factors) => {
-                    let mut pairs = PairGramian::new(factors, &pack.tokens, space.names.len());
-                    recorded.backward(part.seeds, &mut Both(&mut **rows, &mut pairs), q < last)?;
-                    pair_gramian = Some(pairs.into_matrix());
-                }
+        let segments = |scored: bool| {
+            let range = |s: &Segment| if scored { s.scored.clone() } else { s.rows.clone() };
+            if m == 1 && !with_pairs {
+                vec![if scored { 0..pack.targets.len() } else { 0..pack.len() }]
+            } else {
+                pack.segments.iter().map(range).collect()
+            }
+        };
+        let (seeds, u) = parts.into_iter().map(|part| (part.seeds, part.u)).unzip();
+        rows.weigh(u, segments(false), segments(true))?;
+        match factors.as_ref().filter(|_| with_pairs) {
+            None => recorded.backward(seeds, &mut **rows)?,
+            Some(factors) => {
+                let mut pairs = PairGramian::new(factors, &pack.tokens, space.names.len());
+                recorded.backward(seeds, &mut Both(&mut **rows, &mut pairs))?;
+                pair_gramian = Some(pairs.into_matrix());
             }
         }
     }
@@ -203,7 +198,7 @@ impl Part {
 }
 
 /// C = Σ_q u_q v_qᵀ segment by segment: pivoted Gram-Schmidt on the rows.
-fn factor(pack: &Packed, c: &[&[f64]]) -> Vec<Part> {
+fn factor(pack: &Packed, c: &[Vec<f64>]) -> Vec<Part> {
     let (m, k, n) = (c.len(), pack.segments.len(), pack.targets.len());
     if let [row] = c {
         return vec![Part { seeds: row.iter().map(|&x| x as f32).collect(), u: vec![1.0] }];

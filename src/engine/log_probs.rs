@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device, Tensor, Var};
 
-use crate::data::{Batch, Packed};
+use super::cost::{Costs, Shape};
+use super::plan::Plan;
+use crate::data::{Batch, Example, Packed};
 use crate::error::Result;
-use crate::model::{Family, Model, Recorded};
+use crate::model::{Config, Model, Recorded};
 
-/// Bytes of activations that one forward pass may keep for its backward; a batch that needs more is split.
+/// Bytes that a pass may take where nothing else is said.
 pub const TAPE_BYTES: usize = 1 << 30;
 
 /// log π of every response token of a batch, with the recorded pass that computed it.
@@ -18,8 +20,11 @@ pub const TAPE_BYTES: usize = 1 << 30;
 pub struct LogProbs {
     pub(super) model: Model,
     pub(super) version: u64,
+    pub(super) plan: Plan,
     pub(super) packs: Vec<Packed>,
-    pub(super) recorded: Mutex<Option<Vec<Recorded>>>,
+    /// Where the scored positions of each example of a pack are among all of them.
+    places: Vec<Vec<Range<usize>>>,
+    pub(super) recorded: Mutex<Option<Recorded>>,
     leaf: Var, // [N]
     responses: Vec<Range<usize>>,
     per_example: usize,
@@ -28,40 +33,72 @@ pub struct LogProbs {
 impl LogProbs {
     /// Runs the policy forward on a batch, recorded for [`super::jacobian`].
     ///
-    /// Examples are packed one after another and split into micro-batches of at most `tape_bytes`; when there is
-    /// more than one, nothing is kept and the backward runs each forward again.
+    /// A pass takes at most `bytes` ([`Plan`]). Where there is more than one, nothing is kept and the backward runs each
+    /// forward again. The results are in the order of the batch, whatever the passes.
     ///
     /// # Errors
-    /// A sequence that the model has no place for, a log-prob that is not finite.
-    pub fn new(model: &Model, batch: &Batch, tape_bytes: usize) -> Result<Self> {
+    /// A sequence that the model has no place for, a log-prob that is not finite, an example that takes more than `bytes`
+    /// by itself.
+    pub fn new(model: &Model, batch: &Batch, bytes: usize) -> Result<Self> {
         let version = model.version();
-        let packs = pack(model, batch, tape_bytes)?;
-        let mut values = Vec::new();
-        let mut recorded = None;
-        if let [pack] = &packs[..] {
-            let (log_probs, tape) = model.record(pack)?;
-            values.extend(log_probs.into_iter().map(f64::from));
-            recorded = Some(vec![tape]);
-        } else {
-            for pack in &packs {
-                values.extend(model.score(pack)?.into_iter().map(f64::from));
-            }
-        }
-        let mut offset = 0;
+        let shapes = shapes(model.config(), &batch.examples, batch.share_prompt)?;
+        let plan = Plan::new(&Costs::of(model), &shapes, bytes)?;
+        let packs = plan.passes.iter().map(|pass| pack(batch, pass)).collect::<Result<Vec<Packed>>>()?;
+
         let mut responses = Vec::new();
-        for pack in &packs {
-            responses.extend(pack.responses.iter().map(|r| r.start + offset..r.end + offset));
-            offset += pack.targets.len();
+        let mut end = 0;
+        for response in batch.examples.iter().flat_map(|example| &example.responses) {
+            responses.push(end..end + response.ids.len());
+            end += response.ids.len();
+        }
+        let per_example = batch.examples.first().map_or(1, |example| example.responses.len());
+        let place = |&i: &usize| {
+            let own = &responses[i * per_example..(i + 1) * per_example];
+            own.first().map_or(0, |first| first.start)..own.last().map_or(0, |last| last.end)
+        };
+        let places: Vec<Vec<_>> = plan.passes.iter().map(|pass| pass.iter().map(place).collect()).collect();
+
+        let mut values = vec![0f64; end];
+        let mut recorded = None;
+        for (pack, places) in packs.iter().zip(&places) {
+            let log_probs = if packs.len() == 1 {
+                let (log_probs, tape) = model.record(pack, plan.keep)?;
+                recorded = Some(tape);
+                log_probs
+            } else {
+                model.score(pack)?
+            };
+            let mut found = log_probs.into_iter().map(f64::from);
+            for place in places {
+                values[place.clone()].iter_mut().zip(&mut found).for_each(|(value, found)| *value = found);
+            }
         }
         Ok(Self {
             model: model.clone(),
             version,
-            leaf: Var::from_vec(values, offset, &Device::Cpu)?,
+            plan,
             packs,
+            places,
             recorded: Mutex::new(recorded),
+            leaf: Var::from_vec(values, end, &Device::Cpu)?,
             responses,
-            per_example: batch.examples.first().map_or(1, |e| e.responses.len()),
+            per_example,
         })
+    }
+
+    /// How the batch was run.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Shapes of the passes.
+    pub fn shapes(&self) -> Vec<Shape> {
+        self.packs.iter().map(|pack| Shape::new(self.model.config(), pack)).collect()
+    }
+
+    /// The scored positions of pass `pass` of a row over all of them, [N].
+    pub(super) fn of_pass(&self, pass: usize, row: &[f64]) -> Vec<f64> {
+        self.places[pass].iter().flat_map(|place| row[place.clone()].iter().copied()).collect()
     }
 
     /// log π of each response token, [N]: the leaf that losses are differentiated by.
@@ -107,47 +144,25 @@ impl LogProbs {
     }
 }
 
-/// Consecutive examples whose activations fit the budget, at least one each.
-fn pack(model: &Model, batch: &Batch, tape_bytes: usize) -> Result<Vec<Packed>> {
-    let mut packs = Vec::new();
-    let mut start = 0;
-    let mut bytes = 0;
-    let cost: Vec<usize> = batch
-        .examples
-        .iter()
-        .map(|example| {
-            let copies = if batch.share_prompt { 1 } else { example.responses.len() };
-            let responses: usize = example.responses.iter().map(|r| r.ids.len()).sum();
-            (copies * example.prompt_ids.len() + responses) * activation_bytes(model)
-        })
-        .collect();
-    for (i, cost) in cost.iter().enumerate() {
-        if i > start && bytes + cost > tape_bytes {
-            packs.push(start..i);
-            (start, bytes) = (i, 0);
-        }
-        bytes += cost;
-    }
-    packs.push(start..batch.examples.len());
-    packs
-        .into_iter()
-        .map(|range| {
-            let examples: &[Arc<_>] = &batch.examples[range];
-            let sequences = examples
-                .iter()
-                .map(|e| (&e.prompt_ids[..], e.responses.iter().map(|r| &r.ids[..]).collect()));
-            Packed::new(sequences, batch.share_prompt)
-        })
-        .collect()
+/// The shape of each example by itself.
+///
+/// # Errors
+/// An empty prompt or response.
+pub fn shapes(config: &Config, examples: &[Arc<Example>], share_prompt: bool) -> Result<Vec<Shape>> {
+    let shape = |example: &Arc<Example>| {
+        let packed = packed(std::iter::once(example), share_prompt)?;
+        Ok(Shape::new(config, &packed))
+    };
+    examples.iter().map(shape).collect()
 }
 
-/// Bytes that one token row leaves on the tape.
-fn activation_bytes(model: &Model) -> usize {
-    let config = model.config();
-    let queries = config.heads * config.head_dim;
-    let qkv = queries + 2 * config.kv_heads * config.head_dim;
-    let norms = if config.family == Family::Gemma3 { 6 } else { 4 };
-    let layer = norms * config.hidden + 2 * qkv + queries + 3 * config.intermediate;
-    let adapter = model.adapter().map_or(0, |adapter| adapter.activations());
-    4 * (config.layers * layer + 2 * config.hidden + adapter)
+/// Some examples of a batch in one pass.
+fn pack(batch: &Batch, pass: &[usize]) -> Result<Packed> {
+    packed(pass.iter().map(|&i| &batch.examples[i]), batch.share_prompt)
+}
+
+fn packed<'a>(examples: impl Iterator<Item = &'a Arc<Example>>, share_prompt: bool) -> Result<Packed> {
+    let sequences =
+        examples.map(|e| (&e.prompt_ids[..], e.responses.iter().map(|r| &r.ids[..]).collect::<Vec<_>>()));
+    Packed::new(sequences, share_prompt)
 }

@@ -41,7 +41,8 @@ impl Factors {
         let [pack] = &log_probs.packs[..] else { return Err(split()) };
         let tensors = log_probs.model.weights().space().names.len();
         let mut sink = PairGramian::new(self, &pack.tokens, tensors);
-        log_probs.model.record(pack)?.1.backward(self.seeds.clone(), &mut sink, false)?;
+        let recorded = log_probs.model.record(pack, log_probs.plan.keep)?.1;
+        recorded.backward(vec![self.seeds.clone()], &mut sink)?;
         Ok(sink.into_matrix())
     }
 }
@@ -58,7 +59,7 @@ pub(super) fn sum(k: usize, all: &[math::Matrix]) -> math::Matrix {
 /// The batch did not fit one pass.
 fn split() -> Error {
     Error::new("the batch was split to fit the memory, its pairs were never together in one backward")
-        .help("take fewer pairs, or give `log_probs` a larger `tape_mib`")
+        .help("take fewer pairs, or give `log_probs` more `memory`")
 }
 
 /// Why these log-probs have no pairs as the unit of the backward, if so.
@@ -266,6 +267,11 @@ impl Sink for PairGramian {
 pub(super) struct Both<'a, A: ?Sized, B>(pub &'a mut A, pub &'a mut B);
 
 impl<A: Sink + ?Sized, B: Sink> Sink for Both<'_, A, B> {
+    fn term(&mut self, seed: usize) {
+        self.0.term(seed);
+        self.1.term(seed);
+    }
+
     fn segments(&self, axis: Axis) -> &[Range<usize>] {
         self.0.segments(axis)
     }

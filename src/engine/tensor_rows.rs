@@ -15,9 +15,10 @@ use crate::model::{Axis, Matrix, ParameterSpace, Sink};
 /// Adds up the m rows of a Jacobian, [m, P], in place on a device.
 pub(crate) struct TensorRows {
     space: Arc<ParameterSpace>,
-    rows: Tensor, // [m, P]
-    tokens: Segments,
-    scored: Segments,
+    rows: Tensor,          // [m, P]
+    tokens: Vec<Segments>, // a seed each
+    scored: Vec<Segments>,
+    seed: usize,
     /// An operation handed over slices, which are for [`super::accumulate`].
     misled: bool,
 }
@@ -50,14 +51,13 @@ impl TensorRows {
     /// Rows of zeros.
     pub(crate) fn new(space: Arc<ParameterSpace>, m: usize, device: &Device) -> Result<Self> {
         let rows = Tensor::zeros((m, space.size()), DType::F32, device)?;
-        let none = || Segments::new(Vec::new(), &[], m, device);
-        Ok(Self { space, rows, tokens: none()?, scored: none()?, misled: false })
+        Ok(Self { space, rows, tokens: Vec::new(), scored: Vec::new(), seed: 0, misled: false })
     }
 
     fn along(&self, axis: Axis) -> &Segments {
         match axis {
-            Axis::Tokens => &self.tokens,
-            Axis::Scored => &self.scored,
+            Axis::Tokens => &self.tokens[self.seed],
+            Axis::Scored => &self.scored[self.seed],
         }
     }
 
@@ -75,10 +75,17 @@ impl TensorRows {
 }
 
 impl Rows for TensorRows {
-    fn weigh(&mut self, u: Vec<f32>, tokens: Vec<Range<usize>>, scored: Vec<Range<usize>>) -> Result<()> {
+    fn weigh(
+        &mut self,
+        u: Vec<Vec<f32>>,
+        tokens: Vec<Range<usize>>,
+        scored: Vec<Range<usize>>,
+    ) -> Result<()> {
         let (m, device) = (self.objectives(), self.rows.device().clone());
-        self.tokens = Segments::new(tokens, &u, m, &device)?;
-        self.scored = Segments::new(scored, &u, m, &device)?;
+        let of = |ranges: &[Range<usize>]| {
+            u.iter().map(|u| Segments::new(ranges.to_vec(), u, m, &device)).collect::<Result<Vec<_>>>()
+        };
+        (self.tokens, self.scored, self.seed) = (of(&tokens)?, of(&scored)?, 0);
         Ok(())
     }
 
@@ -91,6 +98,10 @@ impl Rows for TensorRows {
 }
 
 impl Sink for TensorRows {
+    fn term(&mut self, seed: usize) {
+        self.seed = seed;
+    }
+
     fn segments(&self, axis: Axis) -> &[Range<usize>] {
         &self.along(axis).ranges
     }
@@ -138,7 +149,7 @@ impl Sink for TensorRows {
             let row = self.rows.narrow(0, i, 1)?;
             let old =
                 row.narrow(1, at, size)?.contiguous()?.reshape(self.space.shapes[parameter].as_slice())?;
-            let new = old.index_add(&tokens, &self.tokens.weigh(i, dy)?, 0)?;
+            let new = old.index_add(&tokens, &self.along(Axis::Tokens).weigh(i, dy)?, 0)?;
             row.slice_set(&new.reshape((1, size))?, 1, at)?;
         }
         Ok(())

@@ -1,10 +1,8 @@
 //! Rows that were never formed: their Gramian is known, and a combination of them is one more backward.
 //!
 //! With gᵢ = Σₖ U[i,k] hₖ, H = U S Uᵀ needs S = [⟨hₖ, hₗ⟩] alone, and Jᵀ α is the gradient under the seed of pair k times
-//! Σᵢ αᵢ U[i,k]: one vector of P numbers instead of m. The price is one more backward of the activations, and the products
-//! behind S instead of m combinations.
-
-use std::sync::Mutex;
+//! Σᵢ αᵢ U[i,k]: one vector of P numbers instead of m. The price is one more forward and backward,
+//! and the products behind S instead of m combinations.
 
 use candle_core::Tensor;
 
@@ -13,15 +11,14 @@ use super::pairs::Factors;
 use crate::data::Packed;
 use crate::error::{Error, Result};
 use crate::math::Matrix;
-use crate::model::{Model, Recorded};
+use crate::model::{Keep, Model};
 
 /// What rows can be formed from.
 pub(super) struct Unformed {
     pub(super) model: Model,
     pub(super) version: u64,
     pub(super) pack: Packed,
-    /// The forward pass, until a backward has used it up.
-    pub(super) recorded: Mutex<Option<Recorded>>,
+    pub(super) keep: Keep,
     pub(super) factors: Factors,
     /// S over each tensor alone, [tensors][K, K].
     pub(super) pairs: Vec<Matrix>,
@@ -73,20 +70,16 @@ impl Unformed {
                 "combine them before the step, or form their rows: `jacobian(losses, #{ gramian_only: false })`",
             ));
         }
-        let mut recorded = match self.recorded.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
-        {
-            Some(recorded) => recorded,
-            None => self.model.record(&self.pack)?.1,
-        };
+        let recorded = self.model.record(&self.pack, self.keep)?.1;
         let mut rows = rows_of(&self.model, m)?;
         let Factors { tokens, scored, .. } = &self.factors;
         // with one row all pairs are one segment
         let whole = |n: usize| std::iter::once(0..n).collect();
         match m {
-            1 => rows.weigh(vec![1.0], whole(self.pack.len()), whole(seeds.len()))?,
-            _ => rows.weigh(u, tokens.clone(), scored.clone())?,
+            1 => rows.weigh(vec![vec![1.0]], whole(self.pack.len()), whole(seeds.len()))?,
+            _ => rows.weigh(vec![u], tokens.clone(), scored.clone())?,
         }
-        recorded.backward(seeds, &mut *rows, false)?;
+        recorded.backward(vec![seeds], &mut *rows)?;
         rows.finish()
     }
 }

@@ -13,7 +13,17 @@ use super::{Config, Family, Kernels, Model, gemma3, llama, qwen3};
 use crate::data::Packed;
 use crate::error::{Error, Result};
 
-/// A recorded forward pass: it can be run backward once for each seed.
+/// What a forward pass keeps for its backward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// What every operation needs.
+    Everything,
+    /// The input of each layer; going back, a layer is computed once more and run backward at once.
+    Inputs,
+}
+
+/// A recorded forward pass, which can be run backward once. A layer of which only the input was kept is computed from
+/// the weights as they are by then: they must not have changed.
 pub struct Recorded {
     tape: Tape,
     output: Act,
@@ -23,19 +33,24 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Runs the activations backward from `seeds`, the gradient of some scalar by each token's log-prob, [N];
-    /// what is learnt about the parameters goes to `sink`. The last run (`keep` false) frees the tape.
+    /// Runs the activations backward from each of the `seeds`, the gradient of some scalar by each token's log-prob,
+    /// [N]; what is learnt about the parameters goes to `sink`.
     ///
     /// # Errors
     /// A tensor operation that fails.
-    pub fn backward(&mut self, seeds: Vec<f32>, sink: &mut dyn Sink, keep: bool) -> Result<()> {
-        let n = seeds.len();
-        let seeds = tensor(seeds, n)?.to_device(self.output.tensor.device())?;
-        let dx = self.tape.backward(&self.output, seeds, sink, keep)?;
-        match (dx, self.kernels) {
-            (None, _) => {}
-            (Some(dx), Kernels::Fused) => sink.embedding(self.embed, &self.tokens, &values(&dx)?),
-            (Some(dx), Kernels::Generic) => sink.embedding_of(self.embed, &self.tokens, &dx)?,
+    pub fn backward(self, seeds: Vec<Vec<f32>>, sink: &mut dyn Sink) -> Result<()> {
+        let device = self.output.tensor.device().clone();
+        let seeds = seeds.into_iter().map(|seed| {
+            let n = seed.len();
+            Ok(tensor(seed, n)?.to_device(&device)?)
+        });
+        let dxs = self.tape.backward(&self.output, seeds.collect::<Result<_>>()?, sink)?;
+        for (seed, dx) in dxs.iter().enumerate() {
+            sink.term(seed);
+            match self.kernels {
+                Kernels::Fused => sink.embedding(self.embed, &self.tokens, &values(dx)?),
+                Kernels::Generic => sink.embedding_of(self.embed, &self.tokens, dx)?,
+            }
         }
         Ok(())
     }
@@ -47,25 +62,35 @@ impl Model {
     /// # Errors
     /// A token outside the vocabulary, a position outside the context, a log-prob that is not finite.
     pub fn score(&self, packed: &Packed) -> Result<Vec<f32>> {
-        Ok(self.run(packed, false)?.0)
+        Ok(self.run(packed, None)?.0)
     }
 
     /// The same, recorded for the backward.
     ///
     /// # Errors
     /// As [`Model::score`].
-    pub fn record(&self, packed: &Packed) -> Result<(Vec<f32>, Recorded)> {
-        let (log_probs, recorded) = self.run(packed, true)?;
+    pub fn record(&self, packed: &Packed, keep: Keep) -> Result<(Vec<f32>, Recorded)> {
+        let (log_probs, recorded) = self.run(packed, Some(keep))?;
         Ok((log_probs, recorded.ok_or_else(|| Error::internal("the pass was not recorded"))?))
     }
 
-    fn run(&self, packed: &Packed, record: bool) -> Result<(Vec<f32>, Option<Recorded>)> {
+    fn run(&self, packed: &Packed, keep: Option<Keep>) -> Result<(Vec<f32>, Option<Recorded>)> {
         let (config, parts) = (self.config(), self.parts());
         check(config, &packed.tokens, &packed.positions)?;
         let attention = self.attention(packed.groups.clone(), packed.positions.clone());
-        let layout = Layout::new(config);
-        let mut pass = Pass::new(&parts, config, Mode::Packed(attention), record);
-        let x = hidden(&mut pass, config, &layout, &packed.tokens, Some(&packed.predict))?;
+        let layout = Arc::new(Layout::new(config));
+        let mode = Mode::Packed(attention.clone());
+        let mut pass = Pass::new(&parts, config, mode, keep.is_some());
+        let mut x = embed(&mut pass, config, &layout, &packed.tokens)?;
+        let read = Some(&packed.predict[..]);
+        for i in 0..layout.layers.len() {
+            x = match keep {
+                Some(Keep::Inputs) => {
+                    self.checkpoint(&mut pass, &attention, (&layout, i), &x, &packed.predict)?
+                }
+                _ => layer(&mut pass, config, (&layout, i), &x, read)?,
+            };
+        }
         let x = pass.rms_norm(&x, layout.norm)?;
         let output = pass.log_probs(&x, layout.head, &packed.targets)?;
         let log_probs = values::<f32>(&host(&output.tensor)?)?.to_vec();
@@ -77,6 +102,32 @@ impl Model {
         let (embed, kernels) = (layout.embed, self.kernels());
         let recorded = pass.into_tape().map(|tape| Recorded { tape, output, tokens, embed, kernels });
         Ok((log_probs, recorded))
+    }
+
+    /// Layer `i` of a recorded pass, of which the input alone is kept.
+    fn checkpoint(
+        &self,
+        pass: &mut Pass,
+        attention: &Attention,
+        (layout, i): (&Arc<Layout>, usize),
+        x: &Act,
+        read: &[u32],
+    ) -> Result<Act> {
+        let config = self.config();
+        let trains = self.parts().train(&layout.layers[i]);
+        let y = pass.unrecorded(|pass| layer(pass, config, (layout, i), x, Some(read)))?.tensor;
+        let (model, attention, layout) = (self.clone(), attention.clone(), layout.clone());
+        let read = read.to_vec();
+        let (input, wanted) = (x.tensor.clone(), !x.is_constant());
+        let replay = move || {
+            let (config, parts) = (model.config(), model.parts());
+            let mut pass = Pass::new(&parts, config, Mode::Packed(attention.clone()), true);
+            let x = pass.input(input.clone(), wanted);
+            let y = layer(&mut pass, config, (&layout, i), &x, Some(&read))?;
+            let tape = pass.into_tape().ok_or_else(|| Error::internal("the layer was not recorded"))?;
+            Ok((tape, y))
+        };
+        Ok(pass.section(x, y, trains, Box::new(replay)))
     }
 
     pub(crate) fn attention(&self, groups: Vec<Vec<crate::data::Span>>, positions: Vec<u32>) -> Attention {
@@ -120,23 +171,40 @@ pub(crate) fn hidden(
     tokens: &[u32],
     read: Option<&[u32]>,
 ) -> Result<Act> {
+    let mut x = embed(pass, config, layout, tokens)?;
+    for i in 0..layout.layers.len() {
+        x = layer(pass, config, (layout, i), &x, read)?;
+    }
+    Ok(x)
+}
+
+/// Tokens → input of the first layer, [T, D].
+fn embed(pass: &mut Pass, config: &Config, layout: &Layout, tokens: &[u32]) -> Result<Act> {
+    let x = pass.embed(layout.embed, tokens)?;
+    match config.family {
+        Family::Gemma3 => pass.scale(&x, (config.hidden as f32).sqrt()),
+        _ => Ok(x),
+    }
+}
+
+/// Layer `i`, [T, D] → [T, D]; the last one gives the rows to `read`, [N, D].
+fn layer(
+    pass: &mut Pass,
+    config: &Config,
+    (layout, i): (&Layout, usize),
+    x: &Act,
+    read: Option<&[u32]>,
+) -> Result<Act> {
     let layer: fn(&mut Pass, &Act, &LayerParams) -> Result<Act> = match config.family {
         Family::Llama => llama::layer,
         Family::Qwen3 => qwen3::layer,
         Family::Gemma3 => gemma3::layer,
     };
-    let mut x = pass.embed(layout.embed, tokens)?;
-    if config.family == Family::Gemma3 {
-        x = pass.scale(&x, (config.hidden as f32).sqrt())?;
+    pass.enter_layer(i, config.local.as_ref().is_some_and(|local| local.layers[i]));
+    if let Some(rows) = read.filter(|_| i + 1 == layout.layers.len()) {
+        pass.read_only(rows.to_vec());
     }
-    for (i, parameters) in layout.layers.iter().enumerate() {
-        pass.enter_layer(i, config.local.as_ref().is_some_and(|local| local.layers[i]));
-        if let Some(rows) = read.filter(|_| i + 1 == layout.layers.len()) {
-            pass.read_only(rows.to_vec());
-        }
-        x = layer(pass, &x, parameters)?;
-    }
-    Ok(x)
+    layer(pass, x, &layout.layers[i])
 }
 
 /// Final norm and head of hidden rows, for generation: [rows, V].

@@ -7,7 +7,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use super::{Config, Memory, Model, Parameter, Precision, Weights, allowed_bytes, parameters};
+use super::memory::check_weights;
+use super::{Config, Model, Parameter, Precision, Weights, allowed_bytes, parameters};
 use crate::data::Tokenizer;
 use crate::error::Result;
 
@@ -27,8 +28,7 @@ impl Model {
         let tokenizer = tokenizer.into();
         let mut config = Config::from_json(config)?;
         tokenizer.check_fits(config.vocab)?;
-        let precision = Precision::F32;
-        Memory::estimate(&config, precision, None).check(precision, allowed_bytes())?;
+        check_weights(&config, Precision::F32, allowed_bytes())?;
         config.add_stop_tokens(tokenizer.end_tokens().iter().copied());
         let norm_offset = config.family.norm_offset();
         let fresh = |(index, (name, shape)): (usize, (String, Vec<usize>))| {

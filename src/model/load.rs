@@ -12,10 +12,11 @@ use safetensors::tensor::{Dtype, TensorView};
 
 use super::config::read_json;
 use super::gguf::Gguf;
+use super::memory::check_weights;
 use super::peft::refuse_as_model;
 use super::values::values;
 use super::{
-    Config, Family, Kernels, Memory, Model, Parameter, Precision, Processor, Weights, allowed_bytes, gemma3,
+    Config, Family, Kernels, Model, Parameter, Precision, Processor, Weights, allowed_bytes, gemma3,
     parameters,
 };
 use crate::data::Tokenizer;
@@ -29,8 +30,6 @@ const INDEX: &str = "model.safetensors.index.json";
 pub struct Load {
     /// How its weights are kept; those that are trained are f32.
     pub precision: Precision,
-    /// Objectives of the training of all weights that is to come: it must fit into memory as well.
-    pub objectives: Option<usize>,
     /// Where it computes.
     pub processor: Processor,
     /// The code that computes; by default what suits the processor.
@@ -57,10 +56,8 @@ impl Model {
         let dir = if gguf.is_some() { parent(path) } else { path };
         let device = load.processor.open()?;
         let kernels = Kernels::choose(load.kernels, &device)?;
-        // weights pass through the memory of the CPU, gradients stay on the device
-        let objectives = load.objectives.filter(|_| device.is_cpu());
-        let memory = Memory::estimate(&config, load.precision, objectives);
-        memory.check(load.precision, allowed_bytes()).map_err(|e| e.in_file(path))?;
+        // weights pass through the memory of the CPU wherever they go
+        check_weights(&config, load.precision, allowed_bytes()).map_err(|e| e.in_file(path))?;
         let tokenizer = Tokenizer::load(dir).map_err(|e| match &gguf {
             Some(_) if !dir.join("tokenizer.json").exists() => Error::new(
                 "no `tokenizer.json` beside the GGUF file; raco does not build one from its metadata",

@@ -40,6 +40,17 @@ impl Lora {
         self.alpha / if self.rslora { rank.sqrt() } else { rank }
     }
 
+    /// The parameters of an architecture whose modules carry it.
+    ///
+    /// # Errors
+    /// Targets that choose no module, a rank or alpha out of range.
+    pub fn parameters(&self, config: &Config) -> Result<Vec<usize>> {
+        self.check()?;
+        let all = modules(config);
+        let chosen = self.targets.choose(&all)?;
+        Ok(all.iter().zip(chosen).filter_map(|(m, yes)| yes.then_some(m.parameter)).collect())
+    }
+
     fn check(&self) -> Result<()> {
         if self.rank == 0 {
             return Err(
@@ -248,9 +259,14 @@ impl Adapter {
         !is_b(index) && is_zero(weights, index + 1)
     }
 
-    /// Numbers of x Aᵀ that one token row leaves on the tape.
-    pub(crate) fn activations(&self) -> usize {
-        self.modules.len() * self.lora.rank
+    /// The parameters of the decoder whose modules carry it.
+    pub fn parameters(&self) -> Vec<usize> {
+        self.modules.iter().map(|module| module.parameter).collect()
+    }
+
+    /// True if the module of a decoder's parameter carries it.
+    pub(crate) fn adapts(&self, parameter: usize) -> bool {
+        self.places.get(parameter).is_some_and(Option::is_some)
     }
 }
 

@@ -5,63 +5,62 @@ use std::path::{Path, PathBuf};
 use super::{Config, Precision, parameters};
 use crate::error::{Error, Result};
 
-/// Bytes that a model takes in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
-    /// Of its weights, as they are kept.
-    pub weights: u64,
-    /// Of the gradient of each objective, f32.
-    pub gradients: u64,
-    /// Of AdamW's two moments, f32.
-    pub optimizer: u64,
+/// Bytes of the weights of an architecture as they are kept.
+pub fn weight_bytes(config: &Config, precision: Precision) -> u64 {
+    let numbers = |shape: &Vec<usize>| shape.iter().map(|&n| n as u64).product::<u64>();
+    precision.bytes() * parameters(config).iter().map(|(_, shape)| numbers(shape)).sum::<u64>()
 }
 
-impl Memory {
-    /// For scoring and generating, or with `objectives` for the training of all weights.
-    pub fn estimate(config: &Config, precision: Precision, objectives: Option<usize>) -> Self {
-        let numbers: u64 = parameters(config)
-            .iter()
-            .map(|(_, shape)| shape.iter().map(|&n| n as u64).product::<u64>())
-            .sum();
-        let rows = objectives.unwrap_or(0) as u64;
-        Self {
-            weights: precision.bytes() * numbers,
-            gradients: 4 * rows * numbers,
-            optimizer: if rows > 0 { 8 * numbers } else { 0 },
+/// Refuses weights that cannot fit; `available` is `None` where the system does not tell.
+///
+/// # Errors
+/// They take more than is available.
+pub(super) fn check_weights(config: &Config, precision: Precision, available: Option<u64>) -> Result<()> {
+    let weights = weight_bytes(config, precision);
+    let Some(available) = available.filter(|&available| weights > available) else { return Ok(()) };
+    Err(Error::new(format!(
+        "the weights take {} MiB as {}, and {} MiB of memory are available",
+        mib(weights),
+        precision.short(),
+        available >> 20
+    ))
+    .help(match precision {
+        Precision::F32 => {
+            "keep them as bf16 if the model is not trained, choose a smaller model, or free some memory"
         }
-    }
+        Precision::Bf16 => "choose a smaller model, or free some memory",
+    }))
+}
 
-    /// Their sum.
-    pub fn total(&self) -> u64 {
-        self.weights + self.gradients + self.optimizer
-    }
+/// Units of a size, the largest first.
+const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-    /// Refuses what cannot fit; `available` is `None` where the system does not tell.
-    ///
-    /// # Errors
-    /// The sum is more than is available.
-    pub fn check(&self, precision: Precision, available: Option<u64>) -> Result<()> {
-        let Some(available) = available.filter(|&available| self.total() > available) else { return Ok(()) };
-        let mut parts = format!("the weights take {} MiB as {}", mib(self.weights), precision.short());
-        if self.gradients > 0 {
-            parts = format!(
-                "{parts}, the gradients of the objectives {} MiB, AdamW {} MiB",
-                mib(self.gradients),
-                mib(self.optimizer)
-            );
-        }
-        Err(Error::new(format!("{parts}, and {} MiB of memory are available", available >> 20)).help(match (
-            precision,
-            self.gradients,
-        ) {
-            (_, 1..) => {
-                "train an adapter instead of all weights, choose a smaller model, or free some memory"
-            }
-            (Precision::F32, 0) => {
-                "keep them as bf16 if the model is not trained, choose a smaller model, or free some memory"
-            }
-            (Precision::Bf16, 0) => "choose a smaller model, or free some memory",
-        }))
+/// A size such as `512MiB`, `8 GiB` or a number of bytes.
+///
+/// # Errors
+/// Anything else, and nothing at all.
+pub fn parse_bytes(text: &str) -> Result<usize> {
+    let compact = text.replace([' ', '_'], "");
+    let unit = UNITS.iter().find_map(|&(unit, bytes)| Some((compact.strip_suffix(unit)?, bytes)));
+    let (number, unit) = unit.unwrap_or((&compact, 1));
+    let bytes = number.parse::<f64>().ok().map(|number| number * unit as f64);
+    // below 2⁵³ a float is exact
+    match bytes.filter(|bytes| (1.0..9e15).contains(bytes) && (unit > 1 || bytes.fract() == 0.0)) {
+        Some(bytes) => Ok(bytes as usize),
+        None => Err(Error::new(format!("`{text}` is no size of memory")).help(
+            "give a number with KiB, MiB or GiB, for example \"512MiB\" or \"8GiB\", or a number of bytes",
+        )),
+    }
+}
+
+/// A size as [`parse_bytes`] reads it, rounded up to three digits or so.
+pub fn show_bytes(bytes: usize) -> String {
+    let bytes = bytes as u64;
+    let (name, unit) = UNITS.iter().find(|(_, unit)| bytes >= *unit).unwrap_or(&UNITS[3]);
+    let tenths = (10 * u128::from(bytes)).div_ceil(u128::from(*unit));
+    match (tenths / 10, tenths % 10) {
+        (whole, tenth) if whole < 100 && tenth > 0 => format!("{whole}.{tenth}{name}"),
+        (whole, tenth) => format!("{}{name}", whole + u128::from(tenth > 0)),
     }
 }
 

@@ -26,13 +26,13 @@ pub(crate) mod values;
 mod weights;
 
 pub use config::{Config, Family, Llama3Scaling, Local, Rope, Scaling};
-pub use decoder::Recorded;
+pub use decoder::{Keep, Recorded};
 pub use device::{Kernels, Processor};
 pub use generate::{Generation, Sampling};
 pub use layout::{LayerParams, Layout, parameters};
 pub use load::{Load, read_config, read_weights};
 pub use lora::{Adapter, Lora, Targets};
-pub use memory::{Memory, allowed_bytes, available_bytes, reserve};
+pub use memory::{allowed_bytes, available_bytes, parse_bytes, reserve, show_bytes, weight_bytes};
 pub use save::Precision;
 pub use tape::{Axis, Matrix, Sink};
 pub use weights::{Parameter, ParameterSpace, Weights};

@@ -16,7 +16,7 @@ use super::ops::head::Head;
 use super::ops::kept::Kept;
 use super::ops::norm::Heads;
 use super::ops::{glu, head, norm};
-use super::tape::{Act, Axis, Matrix, Tape};
+use super::tape::{Act, Axis, Matrix, Replay, Tape};
 use super::values::{tensor, values};
 use super::weights::Parts;
 use super::{Config, Kernels};
@@ -139,6 +139,31 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Computes without a tape, keeping nothing.
+    pub(crate) fn unrecorded(&mut self, compute: impl FnOnce(&mut Self) -> Result<Act>) -> Result<Act> {
+        let tape = self.tape.take();
+        let result = compute(self);
+        self.tape = tape;
+        result
+    }
+
+    /// The output of operations that ran unrecorded, of which the tape keeps `x` alone and how to `replay` them; a
+    /// constant where they train nothing (`trains`) and `x` is one.
+    pub(crate) fn section(&mut self, x: &Act, output: Tensor, trains: bool, replay: Replay) -> Act {
+        match &mut self.tape {
+            Some(tape) if trains || !x.is_constant() => tape.section(x, output, replay),
+            _ => Act::constant(output),
+        }
+    }
+
+    /// The input of a replayed section: a leaf where its gradient is wanted.
+    pub(crate) fn input(&mut self, x: Tensor, wanted: bool) -> Act {
+        match &mut self.tape {
+            Some(tape) if wanted => tape.leaf(x),
+            _ => Act::constant(x),
+        }
+    }
+
     /// Rows of the embedding, [T, D].
     pub(crate) fn embed(&mut self, parameter: usize, tokens: &[u32]) -> Result<Act> {
         let x = if self.is_generic() {
@@ -147,10 +172,7 @@ impl<'a> Pass<'a> {
             self.rows(parameter, tokens)?
         };
         let trains = self.trains_decoder();
-        Ok(match &mut self.tape {
-            Some(tape) if trains => tape.leaf(x),
-            _ => Act::constant(x),
-        })
+        Ok(self.input(x, trains))
     }
 
     fn rows(&self, parameter: usize, tokens: &[u32]) -> Result<Tensor> {

@@ -26,6 +26,9 @@ pub enum Axis {
 /// Rows of an operation fall into segments that share nothing; for every segment the sink sees the gradient
 /// under the seed, and combines those as it likes.
 pub trait Sink {
+    /// What follows belongs to the seed of this number.
+    fn term(&mut self, _seed: usize) {}
+
     /// The segments, as ranges of rows along `axis`, [K].
     fn segments(&self, axis: Axis) -> &[Range<usize>];
 
@@ -94,6 +97,9 @@ pub struct Matrix<'a>(pub(crate) View<'a>);
 /// the sink.
 pub(crate) type Backward = Box<dyn Fn(&Tensor, &mut dyn Sink) -> Result<Option<Tensor>> + Send + Sync>;
 
+/// Computes a section again, on a tape of its own; the leaf of that is the section's input.
+pub(crate) type Replay = Box<dyn Fn() -> Result<(Tape, Act)> + Send + Sync>;
+
 /// An activation and its place on the tape, if it depends on something that is trained.
 #[derive(Clone)]
 pub(crate) struct Act {
@@ -116,6 +122,7 @@ impl Act {
 enum Step {
     Op { input: Option<usize>, output: usize, backward: Backward },
     Add { a: Option<usize>, b: Option<usize>, output: usize },
+    Section { input: Option<usize>, output: usize, replay: Replay },
 }
 
 /// The operations of one forward pass.
@@ -157,47 +164,73 @@ impl Tape {
         Act { tensor: sum, id: Some(output) }
     }
 
-    /// The gradient of the leaf, if there is one, for `seed` at `output`. With `keep` the tape can be run again;
-    /// without, each operation frees what it saved.
-    pub(crate) fn backward(
-        &mut self,
-        output: &Act,
-        seed: Tensor,
-        sink: &mut dyn Sink,
-        keep: bool,
-    ) -> Result<Option<Tensor>> {
-        let mut gradients: Vec<Option<Tensor>> = vec![None; self.nodes];
-        if let Some(output) = output.id {
-            gradients[output] = Some(seed);
-        }
-        if keep {
-            for step in self.steps.iter().rev() {
-                Self::back(step, &mut gradients, sink)?;
-            }
-        } else {
-            while let Some(step) = self.steps.pop() {
-                Self::back(&step, &mut gradients, sink)?;
-            }
-        }
-        let Some(leaf) = self.leaf else { return Ok(None) };
-        let reached = gradients[leaf].take();
-        reached.map(Some).ok_or_else(|| Error::internal("the tape's input was not reached"))
+    /// Several operations of which only the input is kept.
+    pub(crate) fn section(&mut self, input: &Act, tensor: Tensor, replay: Replay) -> Act {
+        let output = self.node();
+        self.steps.push(Step::Section { input: input.id, output, replay });
+        Act { tensor, id: Some(output) }
     }
 
-    fn back(step: &Step, gradients: &mut [Option<Tensor>], sink: &mut dyn Sink) -> Result<()> {
+    /// The gradient of the leaf, if there is one, for each of the `seeds` at `output`. Each operation frees what it
+    /// saved once it has served all of them.
+    pub(crate) fn backward(
+        mut self,
+        output: &Act,
+        seeds: Vec<Tensor>,
+        sink: &mut dyn Sink,
+    ) -> Result<Vec<Tensor>> {
+        let start = |seed| {
+            let mut gradients: Vec<Option<Tensor>> = vec![None; self.nodes];
+            if let Some(output) = output.id {
+                gradients[output] = Some(seed);
+            }
+            gradients
+        };
+        let mut gradients: Vec<Vec<Option<Tensor>>> = seeds.into_iter().map(start).collect();
+        while let Some(step) = self.steps.pop() {
+            Self::back(step, &mut gradients, sink)?;
+        }
+        let Some(leaf) = self.leaf else { return Ok(Vec::new()) };
+        let reached = |gradients: &mut Vec<Option<Tensor>>| {
+            gradients[leaf].take().ok_or_else(|| Error::internal("the tape's input was not reached"))
+        };
+        gradients.iter_mut().map(reached).collect()
+    }
+
+    fn back(step: Step, gradients: &mut [Vec<Option<Tensor>>], sink: &mut dyn Sink) -> Result<()> {
         match step {
             Step::Op { input, output, backward } => {
-                let Some(dy) = gradients[*output].take() else { return Ok(()) };
-                let dx = backward(&dy, sink)?;
-                drop(dy);
-                put(gradients, *input, dx)
+                for (seed, gradients) in gradients.iter_mut().enumerate() {
+                    let Some(dy) = gradients[output].take() else { continue };
+                    sink.term(seed);
+                    let dx = backward(&dy, sink)?;
+                    drop(dy);
+                    put(gradients, input, dx)?;
+                }
             }
             Step::Add { a, b, output } => {
-                let Some(dy) = gradients[*output].take() else { return Ok(()) };
-                put(gradients, *a, Some(dy.clone()))?;
-                put(gradients, *b, Some(dy))
+                for gradients in gradients {
+                    let Some(dy) = gradients[output].take() else { continue };
+                    put(gradients, a, Some(dy.clone()))?;
+                    put(gradients, b, Some(dy))?;
+                }
+            }
+            Step::Section { input, output, replay } => {
+                // what one seed reaches all of them reach
+                let dys: Vec<Tensor> = gradients.iter_mut().filter_map(|g| g[output].take()).collect();
+                if dys.is_empty() {
+                    return Ok(());
+                }
+                let (tape, y) = replay()?;
+                // the tape holds the input while it needs it
+                drop(replay);
+                let dxs = tape.backward(&y, dys, sink)?;
+                for (gradients, dx) in gradients.iter_mut().zip(dxs) {
+                    put(gradients, input, Some(dx))?;
+                }
             }
         }
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Tensor};
 
 use super::values::{host, values};
-use super::{Adapter, Kernels, Precision};
+use super::{Adapter, Kernels, LayerParams, Precision};
 use crate::error::{Error, Place, Result};
 
 /// A named tensor.
@@ -180,6 +180,12 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// True if a layer has something that is trained.
+    pub(super) fn train(&self, layer: &LayerParams) -> bool {
+        let linear = [layer.q, layer.k, layer.v, layer.o, layer.gate, layer.up, layer.down];
+        self.adapter.as_ref().is_none_or(|(adapter, _)| linear.iter().any(|&p| adapter.adapts(p)))
+    }
+
     /// The parameters of the decoder, then those of the adapter.
     pub(super) fn parameters(&self) -> impl Iterator<Item = &Parameter> {
         let adapter = self.adapter.iter().flat_map(|(_, weights)| weights.parameters());

@@ -70,7 +70,7 @@ fn rows() {
     for (name, bad, expected) in &cases {
         program.write("bad.jsonl", format!("{}\n{bad}\n", good.join("\n")));
         let outcome = program.run(&job("--pairs bad.jsonl"));
-        outcome.fails(1, &[expected, "scripts/raco_clip.rhai:18:17"]);
+        outcome.fails(1, &[expected, "scripts/raco_clip.rhai:19:17"]);
         assert!(!outcome.err.contains(&long), "{name}: the whole row is told");
     }
     // all broken rows at once, the first ten by line
@@ -222,8 +222,8 @@ fn models_that_do_not_fit_into_memory() {
     program.write(
         "fit.rhai",
         r#"
-        let estimate = memory_estimate("data/model", #{ objectives: 200 });
-        print(estimate.weights_mib < 3.0 && estimate.gradients_mib > 200.0 && estimate.available_mib < 200.0);
+        let held = estimate("data/model", #{ objectives: 200 }).memory;
+        print(held.weights < 3000000 && held.gradients > 200000000 && held.available < 200 * 1048576);
         load_model("data/model", #{ dtype: "bf16" });
         load_model("data/model", #{ objectives: 200 });
         "#,

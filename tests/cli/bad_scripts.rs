@@ -8,7 +8,8 @@ use safetensors::SafeTensors;
 use super::bad_input::job;
 use crate::common::program::Program;
 
-const JACOBIAN: &str = "jacobian(dpo::losses(policy.log_probs(batch), batch, #{ beta: args.beta }))";
+const JACOBIAN: &str =
+    "jacobian(dpo::losses(policy.log_probs(batch, #{ memory: args.memory }), batch, #{ beta: args.beta }))";
 
 /// The main job with parts of its text replaced.
 fn edited(program: &Program, name: &str, replacements: &[(&str, &str)]) -> String {
@@ -158,7 +159,7 @@ fn an_exploding_learning_rate() {
     let program = Program::new();
     // finite weights whose squares overflow: stopped at the next step, or in the generations after the last one
     let outcome = program.run(&job("--steps 20 --lr 1e30"));
-    outcome.fails(1, &["log-prob of token", "not finite", "scripts/raco_clip.rhai:26:", "tensor `model."]);
+    outcome.fails(1, &["log-prob of token", "not finite", "scripts/raco_clip.rhai:28:", "tensor `model."]);
     program.run(&job("--steps 2 --lr 1e30 --out runs/short")).fails(1, &["not finite"]);
     let outcome = program.run(&job("--steps 20 --lr 1e38 --out runs/b"));
     outcome.fails(1, &["tensor `model.", "the step may overflow", "learning rate `5e37`"]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use raco::data::Batch;
-use raco::engine::{By, Forming, Gradients, LogProbs, Reference, TAPE_BYTES, jacobian, jacobian_with};
+use raco::engine::{By, Forming, Gradients, LogProbs, Reference, TAPE_BYTES, jacobian_with};
 use raco::math::Matrix;
 use raco::model::{Config, Kernels, Load, Lora, Model, Precision, Processor, Sampling, Targets, Weights};
 use raco::optim::{AdamW, Optimizer, Options, Schedule, Sgd};
@@ -44,8 +44,8 @@ fn differentiate(model: &Model, batch: &Batch, kind: Kind, m: usize, pairs: bool
     let log_probs = LogProbs::new(model, batch, TAPE_BYTES).unwrap();
     let losses = losses(kind, log_probs.tokens(), &lengths(batch), m, 5).unwrap();
     let names = Arc::new((0..m).map(|i| format!("o{i}")).collect());
-    let of = if pairs { jacobian_with_pairs } else { jacobian };
-    let gradients = of(names, &losses, &log_probs).unwrap();
+    let form = if pairs { Forming::Pairs } else { Forming::Auto };
+    let gradients = jacobian_with(names, &losses, &log_probs, form).unwrap();
     (log_probs, gradients)
 }
 

@@ -1,5 +1,7 @@
 mod adapter;
+mod cost;
 mod generic;
 mod gradients;
 mod jacobian;
 mod pairs;
+mod plan;

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor, safetensors};
 use raco::data::Tokenizer;
 use raco::engine::{LogProbs, TAPE_BYTES, jacobian};
-use raco::model::{Config, Load, Memory, Model, Precision, Sampling, Weights, parameters, read_weights};
+use raco::model::{
+    Config, Load, Model, Precision, Sampling, Weights, parameters, parse_bytes, read_weights, show_bytes,
+    weight_bytes,
+};
 use raco::optim::{AdamW, Optimizer, Options, Schedule};
 
 use super::golden::relative;
@@ -72,11 +75,8 @@ fn every_golden_model_is_read_in_the_order_of_its_family() {
         let expected: (Vec<_>, Vec<_>) = parameters(model.config()).into_iter().unzip();
         assert_eq!((space.names.clone(), space.shapes.clone()), expected);
         let size = space.size() as u64;
-        let memory = Memory::estimate(model.config(), Precision::F32, None);
-        assert_eq!(memory, Memory { weights: 4 * size, gradients: 0, optimizer: 0 });
-        let training = Memory::estimate(model.config(), Precision::F32, Some(3));
-        assert_eq!(training, Memory { weights: 4 * size, gradients: 12 * size, optimizer: 8 * size });
-        assert_eq!(Memory::estimate(model.config(), Precision::Bf16, None).total(), 2 * size);
+        assert_eq!(weight_bytes(model.config(), Precision::F32), 4 * size);
+        assert_eq!(weight_bytes(model.config(), Precision::Bf16), 2 * size);
         assert_eq!(space.names.contains(&"lm_head.weight".to_owned()), !model.config().tied);
     }
 }
@@ -270,18 +270,24 @@ fn weights_kept_as_bf16_compute_as_the_rounded_ones() {
 }
 
 #[test]
-fn a_model_that_cannot_fit_is_refused_before_it_is_read() {
-    let memory = |weights, gradients, optimizer| Memory { weights, gradients, optimizer };
-    memory(1 << 30, 0, 0).check(Precision::F32, Some(1 << 30)).unwrap();
-    memory(1 << 60, 0, 0).check(Precision::F32, None).unwrap();
-    let refusal = |memory: Memory, precision| memory.check(precision, Some(3 << 30)).unwrap_err().to_string();
-    let message = refusal(memory(7 << 30, 0, 0), Precision::F32);
-    assert!(message.contains("the weights take 7168 MiB as f32, and 3072 MiB"), "{message}");
-    assert!(message.contains("help: keep them as bf16"), "{message}");
-    assert!(!refusal(memory(7 << 30, 0, 0), Precision::Bf16).contains("help: keep them as bf16"));
-    let message = refusal(memory(1 << 30, 2 << 30, 2 << 30), Precision::F32);
-    assert!(message.contains("gradients of the objectives 2048 MiB, AdamW 2048 MiB"), "{message}");
-    assert!(message.contains("help: train an adapter"), "{message}");
+fn sizes_of_memory_are_read_and_shown() {
+    let read = |text: &str| parse_bytes(text).unwrap();
+    assert_eq!(read("8GiB"), 8 << 30);
+    assert_eq!(read("1.5 MiB"), 3 << 19);
+    assert_eq!(read("16KiB"), 1 << 14);
+    assert_eq!((read("1_000"), read("7B")), (1000, 7));
+    for text in ["", "8 gigs", "GiB", "-1GiB", "0", "nan", "1.5", "8GB", "1e300GiB"] {
+        let error = parse_bytes(text).unwrap_err();
+        assert_eq!(error.what(), format!("`{text}` is no size of memory"));
+        assert!(error.help_text().unwrap().contains("\"8GiB\""), "{error}");
+    }
+    for (bytes, text) in [(1 << 30, "1GiB"), (3 << 29, "1.5GiB"), ((1 << 20) + 1, "1.1MiB"), (900, "900B")] {
+        assert_eq!(show_bytes(bytes), text);
+    }
+    for bytes in (0..50).map(|power| (1usize << power) / 3 * 4 + 1) {
+        let shown = read(&show_bytes(bytes));
+        assert!(shown >= bytes && shown as f64 <= 1.1 * bytes as f64 + 1.0, "{bytes} shown as {shown}");
+    }
 }
 
 #[test]

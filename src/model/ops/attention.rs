@@ -143,6 +143,26 @@ impl Block {
     }
 }
 
+/// Spans in blocks of queries.
+fn blocks(spans: &[Span], window: usize) -> impl Iterator<Item = Block> {
+    spans.iter().flat_map(move |span| {
+        let (rows, prefix) = (span.rows.clone(), span.prefix.clone());
+        rows.clone().step_by(BLOCK).map(move |start| {
+            let queries = start..(start + BLOCK).min(rows.end);
+            // what lies before the window of the first query lies before that of all
+            let before = (prefix.len() + start - rows.start + 1).saturating_sub(window);
+            let cut = before.min(prefix.len());
+            let own = rows.start + before - cut..queries.end;
+            Block { queries, prefix: prefix.start + cut..prefix.end, own, window }
+        })
+    })
+}
+
+/// Scores that one head computes over the spans of a group, those that a row of a block does not see among them.
+pub(crate) fn scores(spans: &[Span], window: usize) -> usize {
+    blocks(spans, window).map(|block| block.queries.len() * (block.prefix.len() + block.own.len())).sum()
+}
+
 /// Scratch of one block of queries.
 struct Scratch<'a> {
     q: &'a mut [f32],      // [BLOCK, d]
@@ -186,18 +206,7 @@ impl Attention {
 
     /// Every span of a group in blocks of queries.
     fn blocks(&self, group: usize) -> impl Iterator<Item = Block> {
-        let window = self.sight().window;
-        self.groups[group].iter().flat_map(move |span| {
-            let (rows, prefix) = (span.rows.clone(), span.prefix.clone());
-            rows.clone().step_by(BLOCK).map(move |start| {
-                let queries = start..(start + BLOCK).min(rows.end);
-                // what lies before the window of the first query lies before that of all
-                let before = (prefix.len() + start - rows.start + 1).saturating_sub(window);
-                let cut = before.min(prefix.len());
-                let own = rows.start + before - cut..queries.end;
-                Block { queries, prefix: prefix.start + cut..prefix.end, own, window }
-            })
-        })
+        blocks(&self.groups[group], self.sight().window)
     }
 
     /// Rotated, scaled queries of a block, then scores [block, prefix + own].

@@ -14,7 +14,7 @@ use super::simd::{dispatch, exp, exp_in_place, max, tanh};
 const BUDGET: usize = 1 << 20;
 
 /// Words of a block for `rows` rows.
-fn block(rows: usize, vocab: usize) -> usize {
+pub(crate) fn block(rows: usize, vocab: usize) -> usize {
     (BUDGET / rows.max(1)).next_multiple_of(64).clamp(64, vocab.max(64))
 }
 

@@ -6,11 +6,12 @@ use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor as Values
 use rhai::{Array, Dynamic, Engine, Map};
 
 use crate::data;
-use crate::engine::{self, TAPE_BYTES};
+use crate::engine;
 use crate::error::{Error, Result};
 use crate::model::Model;
 
 use super::super::value::{Answer, Opts, array, floats};
+use super::cost::{default_bytes, memory};
 use super::data::{Batch, no_reference};
 
 /// log π of the response tokens of a batch under the policy.
@@ -148,6 +149,7 @@ pub(super) fn register(engine: &mut Engine) {
         origin: Some(l.0.clone()),
     });
     engine.register_get("batch", |l: &mut LogProbs| Batch(l.0.batch.clone()));
+    engine.register_get("passes", |l: &mut LogProbs| l.0.log_probs.plan().passes.len() as i64);
     let text = |l: &mut LogProbs| {
         format!("LogProbs({} rows, {} tokens)", l.0.batch.len(), l.0.log_probs.tokens().elem_count())
     };
@@ -260,7 +262,13 @@ fn compare(name: &str) -> Answer<bool> {
 
 fn log_probs(policy: &Model, batch: Batch, options: Map) -> Result<LogProbs> {
     let mut options = Opts::new("log_probs", options);
-    let bytes = options.float("tape_mib")?.map_or(TAPE_BYTES, |mib| (mib * 1048576.0) as usize);
+    let bytes = match memory(&mut options)? {
+        Some(bytes) => bytes,
+        None => {
+            let shapes = engine::shapes(policy.config(), &batch.0.examples, batch.0.share_prompt)?;
+            default_bytes(&engine::Costs::of(policy), &shapes)
+        }
+    };
     options.finish()?;
     let log_probs = engine::LogProbs::new(policy, &batch.0, bytes)?;
     Ok(LogProbs(Rc::new(Origin { log_probs, batch: batch.0 })))

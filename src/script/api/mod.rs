@@ -1,6 +1,7 @@
 //! The functions and types of a script, one topic a file.
 
 mod arguments;
+mod cost;
 mod data;
 mod files;
 mod fronts;
@@ -48,6 +49,7 @@ pub(crate) fn register(engine: &mut Engine, session: &Rc<Session>) {
     optim::register(engine);
     method::register(engine, session);
     measure::register(engine);
+    cost::register(engine, session);
     run::register(engine, session);
     report::register(engine, session);
     snapshot::register(engine);

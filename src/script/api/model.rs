@@ -8,9 +8,11 @@ use rhai::{Array, Dynamic, Engine, Map};
 
 use crate::data::hub::Wanted;
 use crate::data::{Prompt, Template, Tokenizer};
+use crate::engine::{Costs, Moments};
 use crate::error::{Error, Result};
 use crate::model::{
-    Kernels, Load, Lora, Memory, Model, Precision, Sampling, Targets, Weights, allowed_bytes, read_config,
+    Keep, Kernels, Load, Lora, Model, Precision, Processor, Sampling, Targets, Weights, allowed_bytes,
+    read_config, weight_bytes,
 };
 
 use super::super::session::Session;
@@ -23,12 +25,18 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
         let mut options = Opts::new("load_model", options);
         let adapter = options.text("adapter")?;
         let load = Load {
+            precision: precision(&mut options)?,
             processor: options.text("device")?.map_or(Ok(Default::default()), |name| name.parse())?,
             kernels: kernels(&mut options)?,
-            ..load_options(&mut options)?
         };
+        // gradients stay on the device
+        let objectives = options.count("objectives")?.filter(|_| load.processor == Processor::default());
         options.finish()?;
-        let model = Model::load_as(&shared.local(path, Wanted::Model)?, load)?;
+        let folder = shared.local(path, Wanted::Model)?;
+        if let Some(objectives) = objectives {
+            check_training(&folder, load.precision, objectives)?;
+        }
+        let model = Model::load_as(&folder, load)?;
         shared.note_input(path, model.fingerprint()?);
         let Some(adapter) = adapter else { return Ok(model) };
         let model = model.load_adapter(&shared.local(&adapter, Wanted::Model)?)?;
@@ -42,26 +50,6 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_fn("lora", adapt);
     engine.register_fn("base", |model: &mut Model| model.base());
     engine.register_fn("merged", |model: &mut Model| -> Answer<Model> { Ok(model.merged()?) });
-    let shared = session.clone();
-    engine.register_fn("memory_estimate", move |path: &str, options: Map| -> Answer<Map> {
-        let mut options = Opts::new("memory_estimate", options);
-        let Load { precision, objectives, .. } = load_options(&mut options)?;
-        options.finish()?;
-        let memory =
-            Memory::estimate(&read_config(&shared.local(path, Wanted::Model)?)?, precision, objectives);
-        let mib = |bytes: u64| Dynamic::from(bytes as f64 / f64::from(1 << 20));
-        let mut map: Map = [
-            ("weights_mib", memory.weights),
-            ("gradients_mib", memory.gradients),
-            ("optimizer_mib", memory.optimizer),
-            ("total_mib", memory.total()),
-        ]
-        .into_iter()
-        .map(|(key, bytes)| (key.into(), mib(bytes)))
-        .collect();
-        map.insert("available_mib".into(), allowed_bytes().map_or(Dynamic::UNIT, mib));
-        Ok(map)
-    });
     engine.register_fn("init_model", |config: Map, tokenizer: SharedTokenizer, seed: i64| -> Answer<Model> {
         Ok(Model::init(to_json(&config.into())?, tokenizer.0, count(seed, "the seed")? as u64)?)
     });
@@ -139,12 +127,16 @@ pub(super) fn register(engine: &mut Engine, session: &Rc<Session>) {
     engine.register_fn("to_debug", text);
 }
 
-/// `dtype` and `objectives`.
-fn load_options(options: &mut Opts) -> Result<Load> {
-    Ok(Load { precision: precision(options)?, objectives: options.count("objectives")?, ..Load::default() })
+/// Refuses a model whose training in full, with AdamW, cannot fit, whatever the batch.
+fn check_training(folder: &Path, precision: Precision, objectives: usize) -> Result<()> {
+    let config = read_config(folder)?;
+    let weights = weight_bytes(&config, precision) as usize;
+    let costs = Costs::new(&config, None);
+    let memory = costs.memory(&[], Keep::Everything, objectives, Moments::Two, weights);
+    memory.check(0, allowed_bytes()).map_err(|e| e.in_file(folder))
 }
 
-fn precision(options: &mut Opts) -> Result<Precision> {
+pub(super) fn precision(options: &mut Opts) -> Result<Precision> {
     match options.text("dtype")?.as_deref() {
         None | Some("f32") => Ok(Precision::F32),
         Some("bf16") => Ok(Precision::Bf16),
