@@ -308,9 +308,9 @@ impl<'a> Costs<'a> {
         self.trained
     }
 
-    /// Rows that a layer works on after its attention.
-    fn rows_after(&self, _layer: usize, shape: Shape) -> usize {
-        shape.rows
+    /// Rows that a layer works on after its attention: in the last one those that predict something.
+    fn rows_after(&self, layer: usize, shape: Shape) -> usize {
+        if layer + 1 == self.layers.len() { shape.scored } else { shape.rows }
     }
 
     /// Rows of each of a layer's groups of maps.
@@ -483,7 +483,11 @@ impl<'a> Costs<'a> {
             + if kept(down) { intermediate } else { 0 }
             + low(gate_up)
             + low(down);
-        rows * (at_input + alive * (head_norms + attention) + at_output + later * post_norm) + after * mlp
+        // the last layer copies what it reads of its attention
+        let copied = if i + 1 == self.layers.len() { after * at_output } else { 0 };
+        rows * (at_input + alive * (head_norms + attention) + at_output)
+            + copied
+            + after * (later * post_norm + mlp)
     }
 
     /// Bytes that a pass takes beside its tape: of the head, or of the gated layer and the residual.

@@ -1,4 +1,4 @@
-//! Rows that were never formed: their Gramian is known, and a combination of them is one more backward.
+//! Rows that were never formed: their Gramian is known, and a combination of them is one more pass.
 //!
 //! With gᵢ = Σₖ U[i,k] hₖ, H = U S Uᵀ needs S = [⟨hₖ, hₗ⟩] alone, and Jᵀ α is the gradient under the seed of pair k times
 //! Σᵢ αᵢ U[i,k]: one vector of P numbers instead of m. The price is one more forward and backward,

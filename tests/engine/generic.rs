@@ -343,8 +343,7 @@ fn models_are_loaded_and_saved() {
     let path = std::path::Path::new("data/model");
     let load = |kernels, precision| {
         let processor = if kernels == Kernels::Generic { processor() } else { Processor::Cpu };
-        Model::load_as(path, Load { precision, kernels: Some(kernels), processor, ..Load::default() })
-            .unwrap()
+        Model::load_as(path, Load { precision, kernels: Some(kernels), processor }).unwrap()
     };
     let whole = load(Kernels::Generic, Precision::F32);
     assert_eq!(whole.kernels(), Kernels::Generic);
