@@ -4,13 +4,19 @@ use super::cost::{Costs, Product, Runs};
 use super::log_probs::LogProbs;
 use crate::model::ops::gemm::{Into, Threads, View, ViewMut, gemm};
 use crate::model::ops::norm::add;
+use crate::model::ops::simd::{axpy, dispatch};
 
 /// The products of one step with one objective on given log-probs: of every linear module and of the head, forward and
 /// backward, as often as they run. Attention is not among them. Counted by [`Costs::products`].
 pub struct Products {
     products: Vec<Product>,
     buffers: [Vec<f32>; 3],
+    /// What [`Products::stream`] adds.
+    terms: Vec<f32>,
 }
+
+/// Numbers of a sum that no cache holds.
+const STREAM: usize = 1 << 24;
 
 impl Products {
     /// Those of a step on these log-probs.
@@ -25,7 +31,7 @@ impl Products {
             vec![0.5; most(|p| p.rows * p.outputs)],
             vec![0.5; most(|p| p.inputs * p.outputs)],
         ];
-        Self { products, buffers }
+        Self { products, buffers, terms: vec![0.5; STREAM] }
     }
 
     /// Floating point operations of all products.
@@ -53,12 +59,16 @@ impl Products {
         }
     }
 
-    /// A sum of two arrays of 64 MiB into new memory, as a residual is one; the bytes that were read and written.
-    pub fn stream() -> usize {
-        const NUMBERS: usize = 1 << 24;
-        let x = vec![0.5; NUMBERS];
-        std::hint::black_box(add(&x, &x));
-        // x is filled; the sum is a copy that is added to
-        4 * NUMBERS * 6
+    /// Sums of arrays of 64 MiB, one into new memory and one in place, as a step has them; the bytes that were read and
+    /// written.
+    pub fn stream(&self) -> usize {
+        let mut sum = add(&self.terms, &self.terms);
+        dispatch(
+            #[inline(always)]
+            || axpy(1.0, &self.terms, &mut sum),
+        );
+        std::hint::black_box(&sum);
+        // the first is a copy that is added to
+        size_of::<f32>() * STREAM * (2 + 3 + 3)
     }
 }

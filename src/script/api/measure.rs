@@ -33,7 +33,7 @@ pub(super) fn register(engine: &mut Engine) {
         Bound(Rc::new(RefCell::new(Products::new(&l.0.log_probs))))
     });
     engine.register_fn("run", |b: &mut Bound| b.0.borrow_mut().run());
-    engine.register_fn("stream", |_: &mut Bound| Products::stream() as i64);
+    engine.register_fn("stream", |b: &mut Bound| b.0.borrow().stream() as i64);
     engine.register_get("flops", |b: &mut Bound| b.0.borrow().flops());
     let text = |b: &mut Bound| format!("Products({:.3} GFLOP)", b.0.borrow().flops() / 1e9);
     engine.register_fn("to_string", text);
