@@ -90,7 +90,7 @@ impl Plan {
 fn too_small((least, example): (usize, Shape), budget: usize) -> Error {
     let (least, budget) = (show_bytes(least), show_bytes(budget));
     Error::new(format!(
-        "one example of {} tokens takes {least} for its pass by itself, and `memory` is {budget}",
+        "one example of {} token rows takes {least} for its pass by itself, and `memory` is {budget}",
         example.rows
     ))
     .help(format!("give `memory` {least} or more, or cut long rows by `max_length`"))

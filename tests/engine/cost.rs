@@ -22,6 +22,12 @@ fn linear(config: &Config) -> f64 {
     (layers * hidden * (2 * (heads + kv_heads) * head_dim + 3 * intermediate)) as f64
 }
 
+/// Numbers of the maps of one layer after its attention, which in the last layer have N rows.
+fn after(config: &Config) -> f64 {
+    let Config { hidden, heads, head_dim, intermediate, .. } = *config;
+    (hidden * (heads * head_dim + 3 * intermediate)) as f64
+}
+
 fn products(model: &Model, batch: &Batch, bytes: usize) -> f64 {
     Products::new(&LogProbs::new(model, batch, bytes).unwrap()).flops()
 }
@@ -32,7 +38,8 @@ fn operations_of_the_products() {
     let batch = ragged(61, 3, true);
     let ((t, n), config) = (sizes(&batch), model.config());
     let head = n * (config.hidden * config.vocab) as f64;
-    let full = 6.0 * t * linear(config) + 8.0 * head;
+    let layers = t * linear(config) - (t - n) * after(config);
+    let full = 6.0 * layers + 8.0 * head;
     assert_eq!(products(&model, &batch, TAPE_BYTES), full);
 
     let shapes = shapes(config, &batch.examples, true).unwrap();
@@ -40,11 +47,11 @@ fn operations_of_the_products() {
     let costs = Costs::of(&model);
     // inputs kept in one pass: the layers run forward twice
     let inputs = costs.pass(whole, Keep::Inputs);
-    assert_eq!(products(&model, &batch, inputs), full + 2.0 * t * linear(config));
+    assert_eq!(products(&model, &batch, inputs), full + 2.0 * layers);
     // in several passes that keep inputs: three times, and the head forward once more
     let bytes = least(&model, &batch);
     assert_eq!(Plan::new(&costs, &shapes, bytes).unwrap().keep, Keep::Inputs);
-    assert_eq!(products(&model, &batch, bytes), full + 4.0 * t * linear(config) + 2.0 * head);
+    assert_eq!(products(&model, &batch, bytes), full + 4.0 * layers + 2.0 * head);
 
     // the phases are the same operations, sorted
     let phases = costs.phases(&[whole], Keep::Everything, 1, Moments::None);
@@ -63,11 +70,13 @@ fn operations_of_an_adapter() {
     let ((t, n), config) = (sizes(&batch), model.config());
     let Config { hidden: d, heads, kv_heads, head_dim, intermediate: f, layers, vocab, .. } = *config;
     let (q, s) = (heads * head_dim, (heads + 2 * kv_heads) * head_dim);
-    let ends = (3 * d + s + q + d + 2 * d + 2 * f + f + d) * layers;
+    let ends_after = (q + d + 2 * d + 2 * f + f + d) as f64;
+    let ends = t * layers as f64 * ((3 * d + s) as f64 + ends_after) - (t - n) * ends_after;
     // nothing trained is below the first layer's q, k, v: their input has no gradient
     let spared = 2.0 * t * (d * s + 3 * 3 * d) as f64;
     let head = 6.0 * n * (d * vocab) as f64;
-    let expected = 4.0 * t * linear(config) + 18.0 * t * ends as f64 - spared + head;
+    let maps = t * linear(config) - (t - n) * after(config);
+    let expected = 4.0 * maps + 18.0 * ends - spared + head;
     assert_eq!(products(&model, &batch, TAPE_BYTES), expected);
 
     // an adapter on the last layer alone: below it everything is constant, and leaves nothing on the tape
@@ -77,11 +86,11 @@ fn operations_of_an_adapter() {
     let whole = Shape::new(config, &batch.packed().unwrap());
     let costs = Costs::of(&low);
     assert_eq!(costs.trained(), 3 * (d + f));
-    let tape = 4 * (whole.rows * (f + 3) + whole.scored * (2 * d + 2));
+    let tape = 4 * whole.scored * (f + 3 + 2 * d + 2);
     assert_eq!(costs.tape(whole, Keep::Everything), tape);
     let phases = costs.phases(&[whole], Keep::Everything, 1, Moments::None);
     // of the decoder no gradient of an activation is computed, of the adapter that between B and A
-    assert_eq!(phases.activations.flops, 2.0 * t * (3 * d) as f64);
+    assert_eq!(phases.activations.flops, 2.0 * n * (3 * d) as f64);
     assert_eq!(phases.attention.flops, 4.0 * (layers * heads * head_dim * whole.scores[0]) as f64);
 }
 
@@ -96,12 +105,12 @@ fn scores_of_attention_are_counted_in_blocks() {
         let sequence = (&words[..prompt], vec![&words[..response], &words[..response]]);
         Shape::new(&config, &Packed::new([sequence], share).unwrap()).scores
     };
-    // a prompt of two blocks of 64, each response of one that sees the prompt and itself
-    assert_eq!(count(None, 128, 64, true)[0], 64 * 64 + 64 * 128 + 2 * 64 * (128 + 64));
+    // a prompt of two blocks of 64, each response (but its last token) of one that sees the prompt and itself
+    assert_eq!(count(None, 128, 65, true)[0], 64 * 64 + 64 * 128 + 2 * 64 * (128 + 64));
     // each response with a prompt of its own: three blocks
-    assert_eq!(count(None, 128, 64, false)[0], 2 * 64 * (64 + 128 + 192));
+    assert_eq!(count(None, 128, 65, false)[0], 2 * 64 * (64 + 128 + 192));
     // a window of 32: the rows of a block see at most 63 + 32 keys
-    assert_eq!(count(Some(32), 128, 64, true)[1], 64 * 64 + 64 * 95 + 2 * 64 * 95);
+    assert_eq!(count(Some(32), 128, 65, true)[1], 64 * 64 + 64 * 95 + 2 * 64 * 95);
 }
 
 #[test]
@@ -165,7 +174,7 @@ fn one_long_example_needs_what_the_message_says() {
     let least = least(&model, &batch);
     LogProbs::new(&model, &batch, least).unwrap();
     let error = LogProbs::new(&model, &batch, least - 1).err().unwrap();
-    assert!(error.what().starts_with("one example of 60 tokens takes"), "{error}");
+    assert!(error.what().starts_with("one example of 58 token rows takes"), "{error}");
     assert!(error.help_text().unwrap().contains("`max_length`"), "{error}");
     // what the help says is enough
     let help = error.help_text().unwrap();

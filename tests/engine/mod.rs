@@ -5,3 +5,4 @@ mod gradients;
 mod jacobian;
 mod pairs;
 mod plan;
+mod unformed;
