@@ -40,6 +40,8 @@ class Step:
         self.exact = exact  # a Gramian in double precision, to compare with
         self.given = json.loads((folder / "batch.json").read_text())
         model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32, attn_implementation="sdpa")
+        # a chat template may write the pad token, whose row would otherwise have no gradient
+        model.get_input_embeddings().padding_idx = None
         if (folder / "adapter").is_dir():
             from peft import PeftModel
 
