@@ -66,7 +66,8 @@ def compare(args, folder):
     raco += ["--samples", str(args.samples)]
     for variant in args.variants.split(","):
         for found in lines(peer + ["--variant", variant, "--check"], args.threads):
-            same = found["losses"] < 1e-5 and found["gramian"] < 1e-5
+            # both compute in f32; thirty layers round to 2e-5
+            same = found["losses"] < 1e-5 and found["gramian"] < 5e-5
             print(f"m = {found['m']}, {variant}: losses differ by {found['losses']:.1e}, the Gramian by {found['gramian']:.1e} of the norms")
             if not same:
                 sys.exit("the two programs do not compute the same")
