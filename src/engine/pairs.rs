@@ -48,7 +48,7 @@ impl Factors {
 }
 
 /// Σ of [K, K] matrices.
-pub(super) fn sum(k: usize, all: &[math::Matrix]) -> math::Matrix {
+pub(super) fn sum<'a>(k: usize, all: impl IntoIterator<Item = &'a math::Matrix>) -> math::Matrix {
     let mut sum = math::Matrix::zeros(k, k);
     for s in all {
         (0..k).for_each(|a| (0..k).for_each(|b| sum[(a, b)] += s[(a, b)]));

@@ -7,7 +7,7 @@
 use candle_core::Tensor;
 
 use super::jacobian::rows_of;
-use super::pairs::Factors;
+use super::pairs::{Factors, sum};
 use crate::data::Packed;
 use crate::error::{Error, Result};
 use crate::math::Matrix;
@@ -33,11 +33,8 @@ impl std::fmt::Debug for Unformed {
 impl Unformed {
     /// H over these tensors, [m, m].
     pub(super) fn gramian(&self, tensors: &[usize]) -> Result<Matrix> {
-        let (u, k) = (&self.factors.u, self.factors.u.cols());
-        let mut s = Matrix::zeros(k, k);
-        for &i in tensors {
-            (0..k).for_each(|a| (0..k).for_each(|b| s[(a, b)] += self.pairs[i][(a, b)]));
-        }
+        let u = &self.factors.u;
+        let s = sum(u.cols(), tensors.iter().map(|&i| &self.pairs[i]));
         let mut h = u.mul(&s)?.mul(&u.transposed())?;
         // the two halves of a product of three matrices round apart
         for i in 0..h.rows() {

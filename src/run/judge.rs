@@ -48,7 +48,7 @@ pub struct Judge {
     pub extra: Map<String, Value>,
     /// Seconds for one request.
     pub timeout_s: f64,
-    /// Tries after the first, of a request that failed for now.
+    /// Tries after the first, of a request whose failure may pass.
     pub retries: usize,
     /// Seconds before the second try; each further wait is twice as long.
     pub backoff_s: f64,
