@@ -22,7 +22,7 @@ pub struct Recycler;
 /// Gives what is kept back to the system.
 pub fn give_back() {
     let mut shelf = shelf();
-    while shelf.evict() {}
+    while shelf.evict(usize::MAX) {}
 }
 
 struct Shelf {
@@ -59,7 +59,7 @@ impl Shelf {
 
     fn keep(&mut self, address: usize, size: usize) {
         if self.count == SLOTS {
-            self.evict();
+            self.evict(usize::MAX);
         }
         self.blocks[self.count] = (address, size);
         self.count += 1;
@@ -67,12 +67,17 @@ impl Shelf {
         self.live -= size;
     }
 
-    /// Gives the block that was kept longest back to the system; false where there is none.
-    fn evict(&mut self) -> bool {
-        if self.count == 0 {
+    /// Gives a block back to the system, for `excess` bytes too many; false where there is none.
+    ///
+    /// Of blocks that are not far larger than that it is the one kept longest: sizes that are no longer asked for go, and the
+    /// one block of all gradient rows does not go for a few activations.
+    fn evict(&mut self, excess: usize) -> bool {
+        let blocks = &self.blocks[..self.count];
+        let oldest = blocks.iter().position(|block| block.1 / 4 <= excess);
+        let Some(slot) = oldest.or_else(|| (0..self.count).min_by_key(|&slot| blocks[slot].1)) else {
             return false;
-        }
-        let (address, size) = self.remove(0);
+        };
+        let (address, size) = self.remove(slot);
         // SAFETY: the block came from the system with this layout, and nobody else knows of it any more.
         #[allow(unsafe_code)]
         unsafe {
@@ -85,7 +90,12 @@ impl Shelf {
     fn make_room(&mut self, size: usize) {
         self.live += size;
         self.most = self.most.max(self.live);
-        while self.live + self.kept > self.most && self.evict() {}
+        loop {
+            let excess = (self.live + self.kept).saturating_sub(self.most);
+            if excess == 0 || !self.evict(excess) {
+                return;
+            }
+        }
     }
 }
 

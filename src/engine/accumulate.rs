@@ -9,6 +9,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
+use super::cost::weighs_rows;
 use crate::error::Result;
 use crate::model::ops::gemm::{Into, Threads, View, ViewMut, gemm};
 use crate::model::ops::simd::{axpy, dispatch, mix};
@@ -78,6 +79,28 @@ impl Rows for Accumulator {
     }
 }
 
+/// targetᵢ += dyᵀ diag(wᵢ) x, where wᵢ is U[i,k] on the rows of segment k: a product an objective.
+fn weighed(targets: &mut [&mut [f32]], u: &[f32], segments: &[Range<usize>], dy: View, x: View) {
+    let (rows, out, width) = (dy.height(), dy.width(), x.width());
+    let narrow = if out <= width { dy } else { x };
+    let size = narrow.width();
+    with_scratch(rows * size, |scratch| {
+        for (target, u) in targets.iter_mut().zip(u.chunks_exact(segments.len())) {
+            // rows of no segment have no weight
+            scratch.fill(0.0);
+            for (segment, &u) in segments.iter().zip(u) {
+                for row in segment.clone() {
+                    let place = scratch[row * size..][..size].iter_mut().zip(narrow.row(row));
+                    place.for_each(|(place, x)| *place = u * x);
+                }
+            }
+            let scaled = View::new(scratch, rows, size);
+            let (dy, x) = if out <= width { (scaled, x) } else { (dy, scaled) };
+            gemm(ViewMut::new(target, out, width), Into::Add, 1.0, dy.t(), x, Threads::All);
+        }
+    });
+}
+
 impl Sink for Accumulator {
     fn term(&mut self, seed: usize) {
         self.seed = seed;
@@ -107,6 +130,9 @@ impl Sink for Accumulator {
         }
 
         let k = segments.len();
+        if weighs_rows(dy.height(), k, u.len() / k.max(1)) {
+            return weighed(&mut targets, u, segments, dy, x);
+        }
         let together = k.min(SEGMENTS);
         let tile_rows = out.min(TILE_ROWS);
         let tile_cols = (SCRATCH / (together * tile_rows)).max(64).min(width);

@@ -18,6 +18,8 @@ const F32: usize = 4;
 const QUERIES: usize = 64;
 /// Bytes of packed panels of matrix products, and of code that runs for the first time, as measured.
 const PROGRAM: usize = 3 << 20;
+/// Rows of a product that take as long as writing or reading its tile once.
+const ROWS_OF_A_TILE: usize = 2;
 /// Operations that an exponential counts for.
 const EXPONENTIAL: f64 = 40.0;
 
@@ -137,8 +139,10 @@ impl Sum for Work {
 pub struct Runs {
     /// Layers.
     pub layers: usize,
-    /// The head; its backward computes the logits once more.
+    /// The head.
     pub head: usize,
+    /// Logits that are few stay for the backward, which otherwise computes them once more.
+    pub keep_logits: bool,
 }
 
 impl Runs {
@@ -146,7 +150,8 @@ impl Runs {
     /// where a layer keeps its input alone.
     pub fn new(keep: Keep, passes: usize) -> Self {
         let again = usize::from(passes > 1);
-        Self { layers: 1 + again + usize::from(keep == Keep::Inputs), head: 1 + again }
+        let layers = 1 + again + usize::from(keep == Keep::Inputs);
+        Self { layers, head: 1 + again, keep_logits: keep == Keep::Everything }
     }
 }
 
@@ -346,7 +351,8 @@ impl<'a> Costs<'a> {
             }
         }
         let (inputs, outputs) = (self.config.hidden, self.config.vocab);
-        let forwards = runs.head + 1;
+        let kept = runs.keep_logits && head::keeps(shape.scored, outputs);
+        let forwards = runs.head + usize::from(!kept);
         let head = Product {
             rows: shape.scored,
             inputs,
@@ -416,13 +422,14 @@ impl<'a> Costs<'a> {
                 + rows * (stride + 2 * hidden + 6 * queries)
                 + after * 6 * intermediate
                 + 6 * scores;
-            // backward: the same on gradients, which meet at two sums
-            let back = rows * (7 * norms * hidden + 10 * hidden + heads_too * 7 * stride)
+            // backward: the same on gradients, which meet at two sums; norms and gates are computed again
+            let back = rows * (11 * norms * hidden + 10 * hidden + heads_too * 11 * stride)
                 + rows * (2 * hidden + 6 * stride + 3 * queries)
-                + after * 8 * intermediate
+                + after * 12 * intermediate
                 + 10 * scores;
             numbers += runs.layers * forward + backward * back;
-            exponentials += (runs.layers + backward) * (scores + after * intermediate);
+            exponentials += runs.layers * (scores + after * intermediate);
+            exponentials += backward * (scores + 2 * after * intermediate);
         }
         let logits = shape.scored * vocab;
         numbers += logits * (4 * runs.head + 3);
@@ -447,9 +454,12 @@ impl<'a> Costs<'a> {
     /// Bytes that one pass keeps for its backward.
     pub fn tape(&self, shape: Shape, keep: Keep) -> usize {
         let layers = (0..self.layers.len()).map(|i| self.layer_tape(i, shape));
-        let tail = shape.scored * (2 * self.config.hidden + 2);
+        let tail = shape.scored * (self.config.hidden + 2);
+        let vocab = self.config.vocab;
+        let logits = if head::keeps(shape.scored, vocab) { shape.scored * vocab } else { 0 };
         let numbers: usize = match keep {
-            Keep::Everything => layers.sum(),
+            Keep::Everything => layers.sum::<usize>() + logits,
+            Keep::Layers => layers.sum(),
             Keep::Inputs => {
                 let sections = self.layers.iter().filter(|layer| layer.alive || self.trains(layer)).count();
                 sections * shape.rows * self.config.hidden + layers.max().unwrap_or(0)
@@ -468,19 +478,23 @@ impl<'a> Costs<'a> {
         let layer = &self.layers[i];
         let [qkv, o, gate_up, down] = &layer.groups;
         let [rows, _, after, _] = self.rows(i, shape);
-        // a product keeps its input where something of it is trained
+        // a product needs its input where something of it is trained, and keeps it where a norm or a gate before it has
+        // nothing on the tape to compute it from
         let kept = |group: &Group| self.rank.is_none() || group.adapters() > 0;
         let low = |group: &Group| group.adapters() * self.rank.unwrap_or(0);
         let (alive, later) = (usize::from(o.alive), usize::from(gate_up.alive));
-        let at_input =
-            if layer.alive { hidden + 1 } else { 0 } + if kept(qkv) { hidden } else { 0 } + low(qkv);
-        let head_norms = if family == Family::Llama { 0 } else { qkv.width() + heads + kv_heads };
+        let at_input = match layer.alive {
+            true => hidden + 1,
+            false if kept(qkv) => hidden,
+            false => 0,
+        } + low(qkv);
+        let head_norms = if family == Family::Llama { 0 } else { heads + kv_heads };
         let attention = qkv.width() + heads;
         let at_output = if o.alive || kept(o) { o.inputs } else { 0 } + low(o);
         let post_norm = if family == Family::Gemma3 { hidden + 1 } else { 0 };
         let mlp = later * (hidden + 1 + 2 * intermediate + post_norm)
-            + if kept(gate_up) { hidden } else { 0 }
-            + if kept(down) { intermediate } else { 0 }
+            + if kept(gate_up) && !gate_up.alive { hidden } else { 0 }
+            + if kept(down) && !down.alive { intermediate } else { 0 }
             + low(gate_up)
             + low(down);
         // the last layer copies what it reads of its attention
@@ -527,11 +541,25 @@ impl<'a> Costs<'a> {
     }
 }
 
-/// gᵢ += Σₖ U[i,k] hₖ of one weight, eight segments at a time. One objective needs none. What is written to and read from
-/// the tile of an hₖ stays in cache and counts a third.
+/// True if the gradients of one weight by m objectives cost less as m products, of rows weighed by each objective, than as
+/// a product a segment and m combinations of those; `rows` in all. Gradients that are not formed take neither:
+/// [`super::jacobian::Forming`].
+///
+/// The first are m - 1 products too many, the others K tiles written and read for m sums; they break even at segments of a
+/// few rows, whatever the width (docs/performance.md).
+pub(super) fn weighs_rows(rows: usize, segments: usize, m: usize) -> bool {
+    (m - 1) * rows < ROWS_OF_A_TILE * segments * (m + 2)
+}
+
+/// Combinations of one weight: gᵢ += Σₖ U[i,k] hₖ, eight segments at a time, or further products. One objective needs
+/// none. What is written to and read from the tile of an hₖ stays in cache and counts a third.
 fn combination(product: Product, segments: usize, m: usize) -> Work {
     if m == 1 {
         return Work::default();
+    }
+    if weighs_rows(product.rows, segments, m) {
+        let more = (m - 1) as f64;
+        return Work { flops: more * product.unit(), bytes: more * product.bytes() };
     }
     let weight = (product.inputs * product.outputs) as f64;
     let (k, m) = (segments as f64, m as f64);

@@ -1,8 +1,9 @@
 //! How a batch is run within a given memory: in one pass or in several, and what a pass keeps.
 //!
-//! The plan follows from shapes and the budget alone. Running a layer again costs the same whether the batch was split (its
-//! log-probs are needed before the first backward) or its layers keep their inputs only, and a split batch runs the head
-//! again too; so in order: everything kept in one pass, inputs kept in one pass, everything in several, inputs in several.
+//! The plan follows from shapes and the budget alone: the one with the fewest operations, and of equal ones that with the
+//! fewest passes. Running a layer again costs the same whether the batch was split (its log-probs are needed before the first
+//! backward) or its layers keep their inputs only, and a split batch runs the head again too; so in order: everything kept in
+//! one pass, all but the logits, inputs in one pass, everything in several, all but the logits, inputs in several.
 
 use std::cmp::Reverse;
 
@@ -26,8 +27,11 @@ impl Plan {
     /// An example that takes more by itself.
     pub fn new(costs: &Costs, shapes: &[Shape], budget: usize) -> Result<Self> {
         let fits = |&keep: &Keep| Self::within(costs, shapes, keep, budget);
-        let plans = [Keep::Everything, Keep::Inputs].iter().filter_map(fits);
-        let cheapest = plans.min_by(|a, b| a.flops(costs, shapes).total_cmp(&b.flops(costs, shapes)));
+        let plans = [Keep::Everything, Keep::Layers, Keep::Inputs].iter().filter_map(fits);
+        let priced = plans.map(|plan| (plan.flops(costs, shapes), plan));
+        let cheapest = priced
+            .min_by(|(a, plan), (b, other)| a.total_cmp(b).then(plan.passes.len().cmp(&other.passes.len())))
+            .map(|(_, plan)| plan);
         cheapest.ok_or_else(|| too_small(largest(costs, shapes), budget))
     }
 
@@ -56,8 +60,9 @@ impl Plan {
     /// Operations of the products of a step.
     fn flops(&self, costs: &Costs, examples: &[Shape]) -> f64 {
         let runs = Runs::new(self.keep, self.passes.len());
-        let whole = examples.iter().copied().sum();
-        costs.products(whole, runs).iter().map(super::cost::Product::flops).sum()
+        let passes = self.shapes(examples);
+        let products = passes.iter().flat_map(|&shape| costs.products(shape, runs));
+        products.map(|product| product.flops()).sum()
     }
 
     /// The fewest passes of even size, the longest examples dealt out first to the pass that is the smallest by then.
@@ -100,7 +105,7 @@ fn too_small((least, example): (usize, Shape), budget: usize) -> Error {
 fn largest(costs: &Costs, shapes: &[Shape]) -> (usize, Shape) {
     let least = |&shape: &Shape| {
         let of = |keep| costs.pass(shape, keep);
-        (of(Keep::Everything).min(of(Keep::Inputs)), shape)
+        (of(Keep::Layers).min(of(Keep::Inputs)), shape)
     };
     shapes.iter().map(least).max_by_key(|(bytes, _)| *bytes).unwrap_or_default()
 }

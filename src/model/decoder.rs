@@ -16,8 +16,10 @@ use crate::error::{Error, Result};
 /// What a forward pass keeps for its backward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// What every operation needs.
+    /// What every operation needs, and logits that are few.
     Everything,
+    /// What every operation of the layers needs; logits are computed once more.
+    Layers,
     /// The input of each layer; going back, a layer is computed once more and run backward at once.
     Inputs,
 }
@@ -92,7 +94,7 @@ impl Model {
             };
         }
         let x = pass.rms_norm(&x, layout.norm)?;
-        let output = pass.log_probs(&x, layout.head, &packed.targets)?;
+        let output = pass.log_probs(&x, layout.head, &packed.targets, keep == Some(Keep::Everything))?;
         let log_probs = values::<f32>(&host(&output.tensor)?)?.to_vec();
         if let Some(bad) = log_probs.iter().position(|x| !x.is_finite()) {
             let token = packed.targets[bad];

@@ -16,7 +16,7 @@ use super::ops::head::Head;
 use super::ops::kept::Kept;
 use super::ops::norm::Heads;
 use super::ops::{glu, head, norm};
-use super::tape::{Act, Axis, Matrix, Replay, Tape};
+use super::tape::{Act, Axis, Matrix, Replay, Saved, Tape};
 use super::values::{tensor, values};
 use super::weights::Parts;
 use super::{Config, Kernels};
@@ -240,16 +240,23 @@ impl<'a> Pass<'a> {
             saved.push((parameter, heads, weight, r));
         }
         let trains = self.trains_decoder();
-        Ok(self.node(x, tensor(y, &shape)?, trains, move |dy, sink| {
+        let saved = Arc::new(saved);
+        let (known, source, size) = (saved.clone(), input.clone(), shape.clone());
+        let y = self.node(x, tensor(y, &shape)?, trains, move |dy, sink| {
             let x = values::<f32>(&input)?;
             let mut dx = values::<f32>(dy)?.to_vec();
-            for (parameter, heads, weight, r) in &saved {
+            for (parameter, heads, weight, r) in saved.iter() {
                 if trains {
                     sink.sums(*parameter, &norm::weight_sums(&dx, &x, r, *heads, sink.segments(axis)));
                 }
                 norm::backward(&mut dx, &x, r, weight, *heads);
             }
             tensor(dx, &shape).map(Some)
+        });
+        Ok(y.computed_by(move || {
+            let mut y = values::<f32>(&source)?.to_vec();
+            known.iter().for_each(|(_, heads, weight, r)| norm::again(&mut y, weight, r, *heads));
+            tensor(y, &size)
         }))
     }
 
@@ -282,12 +289,13 @@ impl<'a> Pass<'a> {
         let decoder = self.trains_decoder();
         let trains = decoder || low.iter().any(Option::is_some);
         // a frozen product needs its input for nothing
-        let input = trains.then(|| x.tensor.clone());
+        let input = trains.then(|| x.saved());
         let wanted = !x.is_constant();
         let axis = self.axis;
         let parameters = parameters.to_vec();
         Ok(self.node(x, tensor(y, (rows, total))?, trains, move |dy, sink| {
             let dy = values::<f32>(dy)?;
+            let input = input.as_ref().map(Saved::get).transpose()?;
             let x = input.as_ref().map(values::<f32>).transpose()?;
             let x = x.as_ref().map(|x| View::new(x, rows, width));
             let mut dx = vec![0f32; if wanted { rows * width } else { 0 }];
@@ -325,11 +333,12 @@ impl<'a> Pass<'a> {
         }
         let (rows, both) = x.tensor.dims2()?;
         let width = both / 2;
-        let input = x.tensor.clone();
-        let y = glu::forward(activation, &values(&input)?, width);
-        Ok(self.node(x, tensor(y, (rows, width))?, false, move |dy, _| {
+        let forward = move |x: &Tensor| tensor(glu::forward(activation, &values(x)?, width), (rows, width));
+        let (input, source) = (x.tensor.clone(), x.tensor.clone());
+        let y = self.node(x, forward(&input)?, false, move |dy, _| {
             tensor(glu::backward(activation, &values(&input)?, &values(dy)?, width), (rows, both)).map(Some)
-        }))
+        });
+        Ok(y.computed_by(move || forward(&source)))
     }
 
     /// Attention of rows [q | k | v], [T, q d].
@@ -338,8 +347,8 @@ impl<'a> Pass<'a> {
             return self.generic_attention(qkv);
         }
         let (rows, stride) = qkv.tensor.dims2()?;
-        let input = qkv.tensor.clone();
-        let guard = values::<f32>(&input)?;
+        let input = qkv.saved();
+        let guard = values::<f32>(&qkv.tensor)?;
         let x: &[f32] = &guard;
         let layer = self.layer;
         let attention = match &mut self.mode {
@@ -376,6 +385,7 @@ impl<'a> Pass<'a> {
         let output = y.clone();
         let lse = Arc::new(lse);
         Ok(self.node(qkv, y, false, move |dy, _| {
+            let input = input.get()?;
             let (x, y) = (values::<f32>(&input)?, values::<f32>(&output)?);
             tensor(attention.backward(&x, &y, &lse, &values(dy)?), (rows, stride)).map(Some)
         }))
@@ -406,20 +416,28 @@ impl<'a> Pass<'a> {
         }))
     }
 
-    /// log π(target) a row, [N]; the seed of the backward is the gradient of these.
-    pub(crate) fn log_probs(&mut self, x: &Act, parameter: usize, targets: &[u32]) -> Result<Act> {
+    /// log π(target) a row, [N]; the seed of the backward is the gradient of these. With `keep` the logits stay for it
+    /// where they are few.
+    pub(crate) fn log_probs(
+        &mut self,
+        x: &Act,
+        parameter: usize,
+        targets: &[u32],
+        keep: bool,
+    ) -> Result<Act> {
         if self.is_generic() {
             return self.generic_log_probs(x, parameter, targets);
         }
         let (rows, width) = x.tensor.dims2()?;
-        let (input, weight, targets) = (x.tensor.clone(), self.parameter(parameter), targets.to_vec());
+        let (input, weight, targets) = (x.saved(), self.parameter(parameter), targets.to_vec());
         let cap = self.logit_cap;
-        let (log_probs, lse) = {
+        let (log_probs, softmax) = {
             let head = Head { weight: &Kept::of(&weight)?, cap };
-            head::forward(&values(&input)?, head, &targets)
+            head::forward(&values(&x.tensor)?, head, &targets, keep)
         };
         let trains = self.trains_decoder();
         Ok(self.node(x, tensor(log_probs, rows)?, trains, move |seeds, sink| {
+            let input = input.get()?;
             let x = values::<f32>(&input)?;
             let rows_of_x = Matrix(View::new(&x, rows, width));
             let block = |first: usize, g: View| {
@@ -428,7 +446,7 @@ impl<'a> Pass<'a> {
                 }
             };
             let head = Head { weight: &Kept::of(&weight)?, cap };
-            let dx = head::backward(&x, head, &targets, &lse, &values(seeds)?, block);
+            let dx = head::backward(&x, head, &targets, &softmax, &values(seeds)?, block);
             tensor(dx, (rows, width)).map(Some)
         }))
     }

@@ -5,6 +5,7 @@
 //! segment: m rows for the price of one activation backward.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::Tensor;
 
@@ -100,17 +101,48 @@ pub(crate) type Backward = Box<dyn Fn(&Tensor, &mut dyn Sink) -> Result<Option<T
 /// Computes a section again, on a tape of its own; the leaf of that is the section's input.
 pub(crate) type Replay = Box<dyn Fn() -> Result<(Tape, Act)> + Send + Sync>;
 
+/// Computes an activation again from what its operation has saved, to the same bits.
+pub(crate) type Again = Arc<dyn Fn() -> Result<Tensor> + Send + Sync>;
+
+/// An activation that a backward needs.
+pub(crate) enum Saved {
+    Kept(Tensor),
+    Again(Again),
+}
+
+impl Saved {
+    pub(crate) fn get(&self) -> Result<Tensor> {
+        match self {
+            Self::Kept(tensor) => Ok(tensor.clone()),
+            Self::Again(compute) => compute(),
+        }
+    }
+}
+
 /// An activation and its place on the tape, if it depends on something that is trained.
 #[derive(Clone)]
 pub(crate) struct Act {
     pub(crate) tensor: Tensor,
     id: Option<usize>,
+    again: Option<Again>,
 }
 
 impl Act {
     /// An activation that nothing is learnt from.
     pub(crate) fn constant(tensor: Tensor) -> Self {
-        Self { tensor, id: None }
+        Self { tensor, id: None, again: None }
+    }
+
+    /// The same, which later operations need not keep: what its own has saved suffices to compute it again.
+    pub(crate) fn computed_by(self, again: impl Fn() -> Result<Tensor> + Send + Sync + 'static) -> Self {
+        // of an operation that saved nothing nothing can be computed without keeping more
+        let again = (!self.is_constant()).then(|| Arc::new(again) as Again);
+        Self { again, ..self }
+    }
+
+    /// What a backward keeps of it.
+    pub(crate) fn saved(&self) -> Saved {
+        self.again.clone().map_or_else(|| Saved::Kept(self.tensor.clone()), Saved::Again)
     }
 
     /// True for one that nothing is learnt from.
@@ -141,7 +173,7 @@ impl Tape {
     pub(crate) fn leaf(&mut self, tensor: Tensor) -> Act {
         let id = self.node();
         self.leaf = Some(id);
-        Act { tensor, id: Some(id) }
+        Act { tensor, id: Some(id), again: None }
     }
 
     fn node(&mut self) -> usize {
@@ -152,7 +184,7 @@ impl Tape {
     pub(crate) fn op(&mut self, input: &Act, tensor: Tensor, backward: Backward) -> Act {
         let output = self.node();
         self.steps.push(Step::Op { input: input.id, output, backward });
-        Act { tensor, id: Some(output) }
+        Act { tensor, id: Some(output), again: None }
     }
 
     pub(crate) fn add(&mut self, a: &Act, b: &Act, sum: Tensor) -> Act {
@@ -161,14 +193,14 @@ impl Tape {
         }
         let output = self.node();
         self.steps.push(Step::Add { a: a.id, b: b.id, output });
-        Act { tensor: sum, id: Some(output) }
+        Act { tensor: sum, id: Some(output), again: None }
     }
 
     /// Several operations of which only the input is kept.
     pub(crate) fn section(&mut self, input: &Act, tensor: Tensor, replay: Replay) -> Act {
         let output = self.node();
         self.steps.push(Step::Section { input: input.id, output, replay });
-        Act { tensor, id: Some(output) }
+        Act { tensor, id: Some(output), again: None }
     }
 
     /// The gradient of the leaf, if there is one, for each of the `seeds` at `output`. Each operation frees what it

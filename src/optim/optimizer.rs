@@ -9,6 +9,7 @@ use super::tensors::{TensorState, extent_of};
 use super::{AdamW, Schedule, Sgd, StateFile, read_vectors, write_vectors};
 use crate::engine::Gradient;
 use crate::error::{Error, Place, Result};
+use crate::model::ops::simd::{dispatch, max_abs};
 use crate::model::values::values;
 use crate::model::{Kernels, Model, reserve};
 
@@ -394,9 +395,8 @@ pub(super) struct Extent {
 impl Extent {
     /// Of all numbers; `squares` is finite exactly when all of them are.
     fn of(values: &[f32]) -> Self {
-        let arch = pulp::Arch::new();
         let run = |part: &[f32]| {
-            arch.dispatch(
+            dispatch(
                 #[inline(always)]
                 || extent(part),
             )
@@ -414,19 +414,16 @@ impl Extent {
 #[inline(always)]
 fn extent(values: &[f32]) -> Extent {
     const WIDTH: usize = 16;
-    let (mut squares, mut largest) = ([0f64; WIDTH], [0f32; WIDTH]);
-    let mut add = |lane: usize, x: f32| {
-        squares[lane] += f64::from(x) * f64::from(x);
-        largest[lane] = if x.abs() > largest[lane] { x.abs() } else { largest[lane] };
-    };
+    let mut squares = [0f64; WIDTH];
     let chunks = values.chunks_exact(WIDTH);
-    chunks.remainder().iter().for_each(|&x| add(0, x));
+    let rest: f64 = chunks.remainder().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
     for chunk in chunks {
-        for (lane, &x) in chunk.iter().enumerate() {
-            add(lane, x);
+        for i in 0..WIDTH {
+            let x = f64::from(chunk[i]);
+            squares[i] = x.mul_add(x, squares[i]);
         }
     }
-    Extent { squares: squares.iter().sum(), largest: largest.iter().fold(0.0, |a, &b| a.max(b)) }
+    Extent { squares: squares.iter().sum::<f64>() + rest, largest: max_abs(values) }
 }
 
 /// Numbers of each vector that the rule itself keeps: none where they are tensors.

@@ -39,19 +39,22 @@ fn operations_of_the_products() {
     let ((t, n), config) = (sizes(&batch), model.config());
     let head = n * (config.hidden * config.vocab) as f64;
     let layers = t * linear(config) - (t - n) * after(config);
-    let full = 6.0 * layers + 8.0 * head;
+    let full = 6.0 * layers + 6.0 * head;
     assert_eq!(products(&model, &batch, TAPE_BYTES), full);
 
     let shapes = shapes(config, &batch.examples, true).unwrap();
     let whole: Shape = shapes.iter().copied().sum();
     let costs = Costs::of(&model);
-    // inputs kept in one pass: the layers run forward twice
+    // all but the logits: the head runs forward twice
+    let but_logits = costs.pass(whole, Keep::Layers);
+    assert_eq!(products(&model, &batch, but_logits), full + 2.0 * head);
+    // inputs kept in one pass: the layers too
     let inputs = costs.pass(whole, Keep::Inputs);
-    assert_eq!(products(&model, &batch, inputs), full + 2.0 * layers);
-    // in several passes that keep inputs: three times, and the head forward once more
+    assert_eq!(products(&model, &batch, inputs), full + 2.0 * layers + 2.0 * head);
+    // in several passes that keep inputs: three times, both
     let bytes = least(&model, &batch);
     assert_eq!(Plan::new(&costs, &shapes, bytes).unwrap().keep, Keep::Inputs);
-    assert_eq!(products(&model, &batch, bytes), full + 4.0 * layers + 2.0 * head);
+    assert_eq!(products(&model, &batch, bytes), full + 4.0 * layers + 4.0 * head);
 
     // the phases are the same operations, sorted
     let phases = costs.phases(&[whole], Keep::Everything, 1, Moments::None);
@@ -59,7 +62,7 @@ fn operations_of_the_products() {
         [phases.forward, phases.activations, phases.weights].map(|work| work.flops);
     assert_eq!(forward + activations + weights + phases.head.flops, full);
     assert!(forward == activations && activations == weights && phases.combination.flops == 0.0);
-    assert_eq!(phases.head.flops, 8.0 * head);
+    assert_eq!(phases.head.flops, 6.0 * head);
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn operations_of_an_adapter() {
     let ends = t * layers as f64 * ((3 * d + s) as f64 + ends_after) - (t - n) * ends_after;
     // nothing trained is below the first layer's q, k, v: their input has no gradient
     let spared = 2.0 * t * (d * s + 3 * 3 * d) as f64;
-    let head = 6.0 * n * (d * vocab) as f64;
+    let head = 4.0 * n * (d * vocab) as f64;
     let maps = t * linear(config) - (t - n) * after(config);
     let expected = 4.0 * maps + 18.0 * ends - spared + head;
     assert_eq!(products(&model, &batch, TAPE_BYTES), expected);
@@ -86,8 +89,9 @@ fn operations_of_an_adapter() {
     let whole = Shape::new(config, &batch.packed().unwrap());
     let costs = Costs::of(&low);
     assert_eq!(costs.trained(), 3 * (d + f));
-    let tape = 4 * whole.scored * (f + 3 + 2 * d + 2);
-    assert_eq!(costs.tape(whole, Keep::Everything), tape);
+    let tape = 4 * whole.scored * (f + 3 + d + 2);
+    assert_eq!(costs.tape(whole, Keep::Layers), tape);
+    assert_eq!(costs.tape(whole, Keep::Everything), tape + 4 * whole.scored * vocab);
     let phases = costs.phases(&[whole], Keep::Everything, 1, Moments::None);
     // of the decoder no gradient of an activation is computed, of the adapter that between B and A
     assert_eq!(phases.activations.flops, 2.0 * n * (3 * d) as f64);

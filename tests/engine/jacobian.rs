@@ -9,7 +9,7 @@ use raco::model::Model;
 use rand::Rng;
 
 use crate::common::oracle::Oracle;
-use crate::common::random::{config, model, ragged, rng};
+use crate::common::random::{config, model, pair, ragged, rng};
 
 /// The shapes of loss that need one, two and m activation backwards.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -113,6 +113,36 @@ fn rows_equal_m_autograd_backwards() {
                         (Kind::Tokens, _) => m,
                     };
                     assert_eq!(terms, most, "{kind:?} m {m} shared {share_prompt}");
+                }
+            }
+        }
+    }
+}
+
+/// Segments of a few rows: weights' gradients come from products of weighed rows, in the head or everywhere, by their number.
+#[test]
+fn rows_of_short_segments_equal_m_autograd_backwards() {
+    for (family, tied) in [("llama", false), ("gemma3_text", true)] {
+        let model = model(&config(family, tied), 7);
+        let oracle = Oracle::new(&model, DType::F64);
+        for lengths_of_all in [[[1, 1, 1], [2, 1, 1], [1, 2, 1]], [[20, 1, 1], [30, 1, 1], [25, 2, 1]]] {
+            let mut rng = rng(4);
+            let examples = lengths_of_all.iter().map(|&l| Arc::new(pair(&mut rng, 61, l, 0))).collect();
+            let batch =
+                Batch { objectives: Arc::default(), examples, reference: None, index: 0, share_prompt: true };
+            let plain = oracle.batch(&batch).unwrap();
+            for kind in [Kind::Difference, Kind::Apart] {
+                for m in [2, 3, 8] {
+                    let losses = losses(kind, &plain, &lengths(&batch), m, 5).unwrap();
+                    let expected = oracle.rows(&losses).unwrap();
+                    let (found, _) = rows(&model, &batch, kind, m, TAPE_BYTES);
+                    for (found, expected) in found.iter().zip(&expected) {
+                        let error = relative(found, expected);
+                        assert!(
+                            error < 1e-5,
+                            "{family} {lengths_of_all:?} {kind:?} m {m}: off by {error:.1e}"
+                        );
+                    }
                 }
             }
         }

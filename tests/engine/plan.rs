@@ -86,16 +86,21 @@ fn the_cheapest_plan_that_fits_is_taken() {
         let plan = Plan::new(&costs, &shapes, budget).unwrap();
         (plan.passes.len(), plan.keep)
     };
-    let [everything, inputs] = [Keep::Everything, Keep::Inputs].map(|keep| costs.pass(whole, keep));
+    let kinds = [Keep::Everything, Keep::Layers, Keep::Inputs];
+    let [everything, layers, inputs] = kinds.map(|keep| costs.pass(whole, keep));
     let longest = shapes.iter().map(|&shape| costs.pass(shape, Keep::Everything)).max().unwrap();
-    assert!(longest < inputs && inputs < everything);
+    let longest_layers = shapes.iter().map(|&shape| costs.pass(shape, Keep::Layers)).max().unwrap();
+    assert!(longest_layers < longest && longest < inputs && inputs < layers && layers < everything);
     assert_eq!(plan(everything), (1, Keep::Everything));
-    assert_eq!(plan(everything - 1), (1, Keep::Inputs));
+    assert_eq!(plan(everything - 1), (1, Keep::Layers));
+    assert_eq!(plan(layers), (1, Keep::Layers));
+    assert_eq!(plan(layers - 1), (1, Keep::Inputs));
     assert_eq!(plan(inputs), (1, Keep::Inputs));
     let (passes, keep) = plan(inputs - 1);
     assert!(passes > 1 && keep == Keep::Everything, "{passes} {keep:?}");
     assert_eq!(plan(longest).1, Keep::Everything);
-    let (passes, keep) = plan(longest - 1);
+    assert_eq!(plan(longest - 1).1, Keep::Layers);
+    let (passes, keep) = plan(longest_layers - 1);
     assert!(passes > 1 && keep == Keep::Inputs, "{passes} {keep:?}");
     let least = Plan::least(&costs, &shapes);
     assert_eq!(plan(least).1, Keep::Inputs);

@@ -285,8 +285,8 @@ impl Pass<'_> {
                 return Err(Error::internal("the kernels are tensors, the keys are not"));
             }
         };
-        let y = seen.forward(&input, heads)?;
-        Ok(self.node(qkv, y, false, move |dy, _| seen.backward(&input, dy, heads).map(Some)))
+        let (y, input) = (seen.forward(&input, heads)?, qkv.saved());
+        Ok(self.node(qkv, y, false, move |dy, _| seen.backward(&input.get()?, dy, heads).map(Some)))
     }
 }
 

@@ -7,13 +7,15 @@
 mod attention;
 mod head;
 
+use std::sync::Arc;
+
 use candle_core::{D, DType, Device, Tensor};
 
 use super::lora::LowRank;
 use super::ops::glu::Activation;
 use super::ops::norm::Heads;
 use super::pass::Pass;
-use super::tape::Act;
+use super::tape::{Act, Saved};
 use crate::error::{Error, Result};
 
 pub(crate) use attention::{KeyValues, Seen};
@@ -166,19 +168,27 @@ impl Pass<'_> {
     pub(super) fn generic_norm(&mut self, x: &Act, parts: Vec<(usize, Heads)>) -> Result<Act> {
         let axis = self.axis;
         let input = x.tensor.clone();
-        let (mut saved, mut new) = (Vec::new(), Vec::new());
+        let mut saved = Vec::new();
         for (parameter, heads) in parts {
-            let x = vectors(&input, heads)?;
             let weight = (wide(&self.parameter(parameter))? + f64::from(self.norm_offset))?;
-            let r = inverse_root(&x, self.eps)?;
-            new.push((heads, x.broadcast_mul(&r)?.broadcast_mul(&weight)?));
+            let r = inverse_root(&vectors(&input, heads)?, self.eps)?;
             saved.push(Norm { parameter, heads, weight, r });
         }
-        let y = with_vectors(&input, new)?;
+        let saved = Arc::new(saved);
+        let forward = {
+            let (input, saved) = (input.clone(), saved.clone());
+            move || {
+                let one = |norm: &Norm| {
+                    let x = vectors(&input, norm.heads)?;
+                    Ok::<_, Error>((norm.heads, x.broadcast_mul(&norm.r)?.broadcast_mul(&norm.weight)?))
+                };
+                with_vectors(&input, saved.iter().map(one).collect::<Result<_>>()?)
+            }
+        };
         let trains = self.trains_decoder();
-        Ok(self.node(x, y, trains, move |dy, sink| {
+        let y = self.node(x, forward()?, trains, move |dy, sink| {
             let mut new = Vec::with_capacity(saved.len());
-            for Norm { parameter, heads, weight, r } in &saved {
+            for Norm { parameter, heads, weight, r } in saved.iter() {
                 let (x, dy) = (vectors(&input, *heads)?, vectors(dy, *heads)?);
                 if trains {
                     let each = (&dy * x.broadcast_mul(r)?)?.reshape(((), heads.heads, heads.width))?;
@@ -190,7 +200,8 @@ impl Pass<'_> {
                 new.push((*heads, (dy.broadcast_mul(r)? - x.broadcast_mul(&c)?)?));
             }
             with_vectors(dy, new).map(Some)
-        }))
+        });
+        Ok(y.computed_by(forward))
     }
 
     pub(super) fn generic_linear(&mut self, x: &Act, parameters: &[usize]) -> Result<Act> {
@@ -199,9 +210,10 @@ impl Pass<'_> {
         let decoder = self.trains_decoder();
         let trains = decoder || maps.iter().any(|map| map.low.is_some());
         // a frozen product needs its input for nothing
-        let input = trains.then(|| x.tensor.clone());
+        let input = trains.then(|| x.saved());
         let (wanted, axis) = (!x.is_constant(), self.axis);
         Ok(self.node(x, cat(&parts, 1)?, trains, move |dy, sink| {
+            let input = input.as_ref().map(Saved::get).transpose()?;
             let (mut dx, mut at) = (None, 0);
             for map in &maps {
                 let dy = columns(dy, at, map.out)?;
@@ -232,9 +244,14 @@ impl Pass<'_> {
         let input = x.tensor.clone();
         let width = input.dim(1)? / 2;
         let halves = move |x: &Tensor| Ok::<_, Error>((columns(x, 0, width)?, columns(x, width, width)?));
-        let (gate, up) = halves(&input)?;
-        let y = ((&gate * sigmoid(&inner(activation, &gate)?.0)?)? * up)?;
-        Ok(self.node(x, y, false, move |dy, _| {
+        let forward = {
+            let input = input.clone();
+            move || {
+                let (gate, up) = halves(&input)?;
+                Ok::<_, Error>(((&gate * sigmoid(&inner(activation, &gate)?.0)?)? * up)?)
+            }
+        };
+        let y = self.node(x, forward()?, false, move |dy, _| {
             let (gate, up) = halves(&input)?;
             let (a, slope) = inner(activation, &gate)?;
             let s = sigmoid(&a)?;
@@ -245,7 +262,8 @@ impl Pass<'_> {
             }
             let dgate = ((dy * up)? * (s + bend)?)?;
             cat(&[dgate, (dy * act)?], 1).map(Some)
-        }))
+        });
+        Ok(y.computed_by(forward))
     }
 
     pub(super) fn generic_gather(&mut self, x: &Act, rows: &[u32]) -> Result<Act> {

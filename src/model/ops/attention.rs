@@ -194,6 +194,7 @@ impl Attention {
         (0..self.groups.len()).flat_map(|g| (0..self.heads.keys).map(move |h| (g, h))).collect()
     }
 
+    #[inline(always)]
     fn keys(&self, qkv: &[f32], rows: &Range<usize>, head: usize) -> Keys {
         let (h, d) = (self.heads, self.heads.width);
         let mut values = vec![0f32; rows.len() * d];
@@ -210,6 +211,7 @@ impl Attention {
     }
 
     /// Rotated, scaled queries of a block, then scores [block, prefix + own].
+    #[inline(always)]
     fn scores(&self, qkv: &[f32], keys: &Keys, block: &Block, head: usize, s: &mut Scratch) {
         let (h, d) = (self.heads, self.heads.width);
         for (row, q) in block.queries.clone().zip(s.q.chunks_exact_mut(d)) {

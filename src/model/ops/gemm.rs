@@ -64,6 +64,12 @@ impl<'a> View<'a> {
         self.rows
     }
 
+    /// One row, of a view whose columns are not apart.
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        assert!(self.col_stride == 1, "a row of a transpose");
+        &self.data[row * self.row_stride..][..self.cols]
+    }
+
     /// One number.
     pub(crate) fn at(&self, row: usize, col: usize) -> f32 {
         self.data[row * self.row_stride + col * self.col_stride]

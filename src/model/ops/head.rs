@@ -1,7 +1,7 @@
 //! log π of each scored token: the head fused with log-softmax, by blocks of the vocabulary.
 //!
-//! With a cap c, logits are c tanh(logit / c). No [N, V] tensor exists: the forward keeps one log-sum-exp a row, the backward computes a block's logits
-//! again.
+//! With a cap c, logits are c tanh(logit / c). The forward keeps one log-sum-exp a row and, where they are few, the logits;
+//! otherwise no [N, V] tensor exists, and the backward computes a block's logits again.
 
 use rayon::prelude::*;
 
@@ -12,6 +12,14 @@ use super::simd::{dispatch, exp, exp_in_place, max, tanh};
 
 /// Scalars of one block of logits.
 const BUDGET: usize = 1 << 20;
+
+/// Scalars up to which all logits are kept: 32 MiB.
+const KEPT: usize = 1 << 23;
+
+/// True if a forward that may keep its logits does.
+pub(crate) fn keeps(rows: usize, vocab: usize) -> bool {
+    rows * vocab <= KEPT
+}
 
 /// Words of a block for `rows` rows.
 pub(crate) fn block(rows: usize, vocab: usize) -> usize {
@@ -52,19 +60,32 @@ fn cap_row(logits: &mut [f32], cap: f32) {
     logits.iter_mut().for_each(|x| *x = capped(*x, cap).0);
 }
 
-/// Hidden rows [N, D] → log-probs of the targets [N] and log-sum-exps [N].
-pub(crate) fn forward(x: &[f32], head: Head, targets: &[u32]) -> (Vec<f32>, Vec<f32>) {
+/// What a forward leaves for its backward.
+pub(crate) struct Softmax {
+    /// Log-sum-exp of each row, [N].
+    lse: Vec<f32>,
+    /// Before the cap, [N, V].
+    logits: Option<Vec<f32>>,
+}
+
+/// Hidden rows [N, D] → log-probs of the targets [N]; with `keep` the logits stay where they are few.
+pub(crate) fn forward(x: &[f32], head: Head, targets: &[u32], keep: bool) -> (Vec<f32>, Softmax) {
     let Head { weight, cap } = head;
     let (rows, vocab, width) = (targets.len(), weight.len(), x.len() / targets.len().max(1));
     let mut scratch = Vec::new();
     let mut logits = vec![0f32; rows * block(rows, vocab)];
     // running maximum, sum of exponentials, and the target's logit, a row
     let mut state = vec![(f32::NEG_INFINITY, 0f32, 0f32); rows];
+    let mut kept = vec![0f32; if keep && keeps(rows, vocab) { rows * vocab } else { 0 }];
     for words in blocks(rows, vocab) {
         let n = words.len();
         let w = weight.rows(words.clone(), &mut scratch);
         let dst = ViewMut::new(&mut logits, rows, n);
         gemm(dst, Into::Overwrite, 1.0, View::new(x, rows, width), w.t(), Threads::All);
+        if !kept.is_empty() {
+            let rows = kept.par_chunks_exact_mut(vocab).zip(logits.par_chunks_exact(n));
+            rows.for_each(|(kept, row)| kept[words.clone()].copy_from_slice(row));
+        }
         let task = rows_per_task(rows);
         let tasks =
             logits.par_chunks_mut(task * n).zip(state.par_chunks_mut(task)).zip(targets.par_chunks(task));
@@ -88,7 +109,9 @@ pub(crate) fn forward(x: &[f32], head: Head, targets: &[u32]) -> (Vec<f32>, Vec<
         });
     }
     // the difference first: top and logit are large, their difference is not
-    state.iter().map(|&(top, sum, logit)| ((logit - top) - sum.ln(), top + sum.ln())).unzip()
+    let rows = state.iter().map(|&(top, sum, logit)| ((logit - top) - sum.ln(), top + sum.ln()));
+    let (log_probs, lse) = rows.unzip();
+    (log_probs, Softmax { lse, logits: (!kept.is_empty()).then_some(kept) })
 }
 
 /// For seeds v [N], G = v (onehot - softmax): calls `block(first word, G [N, n])` for each block of words, and
@@ -97,7 +120,7 @@ pub(crate) fn backward(
     x: &[f32],
     head: Head,
     targets: &[u32],
-    lse: &[f32],
+    softmax: &Softmax,
     seeds: &[f32],
     mut each_block: impl FnMut(usize, View),
 ) -> Vec<f32> {
@@ -109,10 +132,16 @@ pub(crate) fn backward(
     for words in blocks(rows, vocab) {
         let n = words.len();
         let w = weight.rows(words.clone(), &mut scratch);
-        let dst = ViewMut::new(&mut g, rows, n);
-        gemm(dst, Into::Overwrite, 1.0, View::new(x, rows, width), w.t(), Threads::All);
-        g.par_chunks_mut(n).zip(targets).zip(lse.par_iter().zip(seeds)).for_each(
-            |((row, &target), (&lse, &seed))| {
+        if softmax.logits.is_none() {
+            let dst = ViewMut::new(&mut g, rows, n);
+            gemm(dst, Into::Overwrite, 1.0, View::new(x, rows, width), w.t(), Threads::All);
+        }
+        let rows_of_g = g.par_chunks_exact_mut(n).take(rows).enumerate();
+        rows_of_g.zip(targets).zip(softmax.lse.par_iter().zip(seeds)).for_each(
+            |(((i, row), &target), (&lse, &seed))| {
+                if let Some(logits) = &softmax.logits {
+                    row.copy_from_slice(&logits[i * vocab..][words.clone()]);
+                }
                 let word = (target as usize).checked_sub(words.start).filter(|&word| word < n);
                 let at_target = word.map(|word| row[word]);
                 dispatch(

@@ -43,15 +43,36 @@ pub(crate) fn forward(y: &mut [f32], w: &[f32], eps: f32, h: Heads) -> Vec<f32> 
                         let square = dot(y, y) / h.width as f32 + eps;
                         // 1/∞ would hide an overflow as a row of zeros
                         *r = if square.is_finite() { 1.0 / square.sqrt() } else { f32::NAN };
-                        for (y, w) in y.iter_mut().zip(w) {
-                            *y *= *r * w;
-                        }
+                        scale(y, w, *r);
                     }
                 }
             },
         );
     });
     r
+}
+
+/// The same where r is known; to the same bits.
+pub(crate) fn again(y: &mut [f32], w: &[f32], r: &[f32], h: Heads) {
+    let task = rows_per_task(y.len() / h.stride);
+    y.par_chunks_mut(task * h.stride).zip(r.par_chunks(task * h.heads)).for_each(|(y, r)| {
+        dispatch(
+            #[inline(always)]
+            || {
+                for (y, r) in y.chunks_exact_mut(h.stride).zip(r.chunks_exact(h.heads)) {
+                    for (head, r) in r.iter().enumerate() {
+                        scale(&mut y[h.columns(head)], w, *r);
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// y ← y · r ∘ w.
+#[inline(always)]
+fn scale(y: &mut [f32], w: &[f32], r: f32) {
+    y.iter_mut().zip(w).for_each(|(y, w)| *y *= r * w);
 }
 
 /// Turns dy into dx in place; columns outside the heads are left as they are.

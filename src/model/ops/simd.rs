@@ -142,6 +142,20 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     max.max(lanes[0])
 }
 
+/// max |xᵢ|, 0 where there is none; NaN does not count.
+#[inline(always)]
+pub(crate) fn max_abs(x: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder().iter().fold(0f32, |a, &b| a.max(b.abs()));
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] = if chunk[i].abs() > lanes[i] { chunk[i].abs() } else { lanes[i] };
+        }
+    }
+    lanes.iter().fold(rest, |a, &b| a.max(b))
+}
+
 /// xᵢ ← e^(xᵢ - shift); returns their sum.
 #[inline(always)]
 pub(crate) fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {

@@ -96,8 +96,9 @@ impl Setting {
         let keep = match options.text("keep")?.as_deref() {
             None => None,
             Some("everything") => Some(Keep::Everything),
+            Some("layers") => Some(Keep::Layers),
             Some("inputs") => Some(Keep::Inputs),
-            Some(other) => return Err(unknown("keep", other, ["everything", "inputs"])),
+            Some(other) => return Err(unknown("keep", other, ["everything", "layers", "inputs"])),
         };
         Ok(Self {
             objectives: options.count("objectives")?.unwrap_or(1),
@@ -175,6 +176,7 @@ fn told(
     let whole: Shape = passes.iter().copied().sum();
     let keep = match plan.keep {
         Keep::Everything => "everything",
+        Keep::Layers => "layers",
         Keep::Inputs => "inputs",
     };
     Ok(map([
