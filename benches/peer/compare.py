@@ -7,7 +7,7 @@
 
 First both compute losses and Gramian of the same batch, which must agree. Then the programs take turns, `--rounds` times, with
 `--samples` each after a discarded step. Printed are medians over the rounds of raco / PyTorch: CPU time of the process, wall
-time, peak memory beyond the weights, and beside them the ratio of multiplications that the two ways need in the linear
+time, peak memory beyond the weights (each number of objectives in a process of its own), and beside them the ratio of multiplications that the two ways need in the linear
 layers. `--threads 1` is the measure that a busy machine disturbs least.
 """
 
@@ -45,9 +45,10 @@ def main():
     parser.add_argument("--model", default="")
     parser.add_argument("--pairs", default="")
     parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--keep", choices=["everything", "layers", "inputs"], default="everything", help="what raco's passes keep")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--samples", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=5)
     parser.add_argument("--variants", default="authors,responses")
     parser.add_argument("--raco", type=Path, default=ROOT / "target/release/raco")
     args = parser.parse_args()
@@ -56,32 +57,31 @@ def main():
 
 
 def compare(args, folder):
-    raco = [args.raco.absolute(), "script", "scripts/bench/step.rhai", "--shape", args.shape, "--m", args.m, "--json"]
-    raco += ["--rank", str(args.rank)]
+    raco = [args.raco.absolute(), "script", "scripts/bench/step.rhai", "--shape", args.shape, "--json"]
+    raco += ["--rank", str(args.rank), "--keep", args.keep]
     for key in ("model", "pairs"):
         if getattr(args, key):
             raco += [f"--{key}", str(Path(getattr(args, key)).absolute())]
-    peer = [sys.executable, HERE / "peer.py", folder, "--m", args.m, "--samples", str(args.samples), "--threads", str(args.threads)]
-    lines(raco + ["--save", folder, "--samples", "1"], args.threads)
+    peer = [sys.executable, HERE / "peer.py", folder, "--samples", str(args.samples), "--threads", str(args.threads)]
+    lines(raco + ["--m", args.m, "--save", folder, "--samples", "1"], args.threads)
     raco += ["--samples", str(args.samples)]
     for variant in args.variants.split(","):
-        for found in lines(peer + ["--variant", variant, "--check"], args.threads):
+        for found in lines(peer + ["--m", args.m, "--variant", variant, "--check"], args.threads):
             # both compute in f32; thirty layers round to 2e-5
             same = found["losses"] < 1e-5 and found["gramian"] < 5e-5
             print(f"m = {found['m']}, {variant}: losses differ by {found['losses']:.1e}, the Gramian by {found['gramian']:.1e} of the norms")
             if not same:
                 sys.exit("the two programs do not compute the same")
     found = {}
+    print(f"\nshape {args.shape}, rank {args.rank}, {args.keep} kept, {args.threads} threads, {args.rounds} rounds of {args.samples} samples; raco / PyTorch", flush=True)
+    programs = {"raco": raco, **{v: peer + ["--variant", v] for v in args.variants.split(",")}}
     for _ in range(args.rounds):
-        programs = [("raco", lines(raco, args.threads))]
-        programs += [(v, lines(peer + ["--variant", v], args.threads)) for v in args.variants.split(",")]
-        for name, rows in programs:
-            for row in rows:
+        for name, m in ((name, m) for m in args.m.split(",") for name in programs):
+            for row in lines(programs[name] + ["--m", m], args.threads):
                 for key in ("cpu_ms", "wall_ms", "peak_mib", "gemm_share", "tokens"):
                     if key in row:
                         found.setdefault((name, row["m"], key), []).append(row[key])
     value = lambda name, m, key: statistics.median(found[name, m, key])
-    print(f"\nshape {args.shape}, rank {args.rank}, {args.threads} threads, {args.rounds} rounds of {args.samples} samples; raco / PyTorch")
     head = f"{'m':>2} {'PyTorch':>10} {'CPU':>6} {'wall':>6} {'peak':>6} {'count':>6} | {'raco CPU ms':>11} {'of m=1':>6} {'wall ms':>8} {'MiB':>6} {'products':>8}"
     print(head)
     ms = [int(m) for m in args.m.split(",")]

@@ -505,18 +505,22 @@ impl<'a> Costs<'a> {
     }
 
     /// Bytes that a pass takes beside its tape: of the head, or of the gated layer and the residual.
-    pub fn workspace(&self, shape: Shape) -> usize {
+    pub fn workspace(&self, shape: Shape, keep: Keep) -> usize {
         let Config { head_dim, hidden, intermediate, vocab, .. } = *self.config;
         let head = shape.scored * (head::block(shape.scored, vocab).min(vocab) + 2 * hidden);
-        let rows = self.rows_after(self.layers.len().saturating_sub(1), shape);
-        let layer = 2 * shape.rows * hidden + 2 * rows * intermediate;
+        // the tape is fullest at the last layer, unless it holds one layer at a time
+        let rows = match keep {
+            Keep::Inputs => shape.rows,
+            _ => self.rows_after(self.layers.len().saturating_sub(1), shape),
+        };
+        let layer = 2 * shape.rows * hidden + 3 * rows * intermediate;
         let attention = shape.longest * (2 * QUERIES + 3 * head_dim);
         F32 * (head.max(layer) + attention)
     }
 
     /// Bytes of a pass: its tape and its workspace.
     pub fn pass(&self, shape: Shape, keep: Keep) -> usize {
-        self.tape(shape, keep) + self.workspace(shape)
+        self.tape(shape, keep) + self.workspace(shape, keep)
     }
 
     /// What a training step holds for passes of these shapes; the weights of the decoder take `decoder` bytes.
@@ -535,7 +539,7 @@ impl<'a> Costs<'a> {
             update: vector,
             optimizer: states * vector,
             tape: self.tape(largest, keep),
-            workspace: self.workspace(largest),
+            workspace: self.workspace(largest, keep),
             program: PROGRAM,
         }
     }

@@ -171,10 +171,7 @@ pub fn solve(a: &Matrix, b: &[f64]) -> Result<Solution> {
         Error::new("`a` is singular, so that `a x = b` has no solution or many")
             .help("use `pinv(h) * b` for a Gramian")
     };
-    // rows, then columns, to a largest entry near 1: powers of two, so that nothing is rounded
-    let of_row: Vec<f64> = (0..n).map(|i| power_of_two(largest(a.row(i)))).collect();
-    let column = |j: usize| (0..n).map(|i| a[(i, j)] / of_row[i]).collect::<Vec<f64>>();
-    let of_column: Vec<f64> = (0..n).map(|j| power_of_two(largest(&column(j)))).collect();
+    let (of_row, of_column) = scales(a);
     let scaled = DMatrix::from_fn(n, n, |i, j| a[(i, j)] / of_row[i] / of_column[j]);
     let lu = scaled.full_piv_lu();
     let pivots = lu.u().diagonal();
@@ -198,6 +195,30 @@ pub fn solve(a: &Matrix, b: &[f64]) -> Result<Solution> {
     let gap = (0..n).map(each).fold(0.0, f64::max);
     certified("the solution of `a x = b`", gap)?;
     Ok(Solution { x, gap })
+}
+
+/// Divisors of the rows and of the columns of a square matrix that leave entries near 1, the largest of each column
+/// between ½ and 2: powers of two, so that nothing is rounded.
+///
+/// Logarithms of the entries that are not 0 are fitted by a number a row plus a number a column, in least squares (Curtis and Reid
+/// 1972), by turns; one turn would do were none 0. Largest entries alone are no such fit: a small entry in a large column
+/// hides how small its row is.
+fn scales(a: &Matrix) -> (Vec<f64>, Vec<f64>) {
+    const TURNS: usize = 20;
+    let n = a.rows();
+    let log = DMatrix::from_fn(n, n, |i, j| a[(i, j)].abs().log2());
+    let (mut rows, mut columns) = (vec![0.0; n], vec![0.0; n]);
+    let finite = |values: Vec<f64>| values.into_iter().filter(|x| x.is_finite()).collect::<Vec<f64>>();
+    let mean = |x: Vec<f64>| x.iter().sum::<f64>() / x.len().max(1) as f64;
+    let most = |x: Vec<f64>| x.into_iter().reduce(f64::max).unwrap_or(0.0);
+    for turn in 0..=TURNS {
+        // in the end no entry is far above 1
+        let fit: fn(Vec<f64>) -> f64 = if turn < TURNS { mean } else { most };
+        rows = (0..n).map(|i| fit(finite((0..n).map(|j| log[(i, j)] - columns[j]).collect()))).collect();
+        columns = (0..n).map(|j| fit(finite((0..n).map(|i| log[(i, j)] - rows[i]).collect()))).collect();
+    }
+    let powers = |logs: Vec<f64>| logs.into_iter().map(|log| log.round().exp2()).collect();
+    (powers(rows), powers(columns))
 }
 
 /// As many rows as the rank, each the one with the most outside the span of those before.

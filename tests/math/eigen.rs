@@ -169,6 +169,29 @@ proptest! {
     }
 }
 
+/// Largest entries alone do not undo the scale of a column where others are sparse.
+#[test]
+fn a_sparse_system_with_one_long_column_is_solved() {
+    for exponent in [-60, -38, 38, 60] {
+        let long = 10f64.powi(exponent);
+        let entry = |i: usize, j: usize| match (i, j) {
+            _ if i == j => 1.0 + i as f64,
+            (_, 3) => 0.5,
+            _ if j == (i + 1) % 8 => -0.4,
+            _ => 0.0,
+        };
+        let scale = |j: usize| if j == 3 { long } else { 1.0 };
+        let a = Matrix::new(8, 8, (0..64).map(|x| entry(x / 8, x % 8) * scale(x % 8)).collect()).unwrap();
+        let plain = DMatrix::from_fn(8, 8, entry);
+        let b: Vec<f64> = (0..8).map(|i| (i as f64).cos()).collect();
+        let expected = plain.lu().solve(&nalgebra::DVector::from_row_slice(&b)).unwrap();
+        let found = solve(&a, &b).unwrap();
+        for (j, x) in found.x.iter().enumerate() {
+            assert!((x * scale(j) - expected[j]).abs() <= 1e-12 * expected.amax(), "10^{exponent}, x {j}");
+        }
+    }
+}
+
 #[test]
 fn many_rows() {
     for family in FAMILIES {
