@@ -217,7 +217,8 @@ fn scales(a: &Matrix) -> (Vec<f64>, Vec<f64>) {
         rows = (0..n).map(|i| fit(finite((0..n).map(|j| log[(i, j)] - columns[j]).collect()))).collect();
         columns = (0..n).map(|j| fit(finite((0..n).map(|i| log[(i, j)] - rows[i]).collect()))).collect();
     }
-    let powers = |logs: Vec<f64>| logs.into_iter().map(|log| log.round().exp2()).collect();
+    let powers =
+        |logs: Vec<f64>| logs.into_iter().map(|log| log.round().clamp(-1022.0, 1023.0).exp2()).collect();
     (powers(rows), powers(columns))
 }
 
