@@ -16,8 +16,7 @@ pub(super) fn attend(pass: &mut Pass, x: &Act, l: &LayerParams) -> Result<Act> {
     }
     let h = pass.attention(&qkv)?;
     let (x, h) = pass.narrow(x, &h)?;
-    let h = pass.linear(&h, &[l.o])?;
-    add(pass, &x, h, l.post_attention_norm)
+    onto(pass, &x, &h, l.o, l.post_attention_norm)
 }
 
 /// x + W_down (act(W_gate h) ∘ W_up h), h the normalised rows; a norm of the sum's second part where the layer has
@@ -26,13 +25,12 @@ pub(super) fn mlp(pass: &mut Pass, x: &Act, l: &LayerParams, activation: Activat
     let h = pass.rms_norm(x, l.mlp_norm)?;
     let h = pass.linear(&h, &[l.gate, l.up])?;
     let h = pass.glu(&h, activation)?;
-    let h = pass.linear(&h, &[l.down])?;
-    add(pass, x, h, l.post_mlp_norm)
+    onto(pass, x, &h, l.down, l.post_mlp_norm)
 }
 
-fn add(pass: &mut Pass, x: &Act, mut h: Act, norm: Option<usize>) -> Result<Act> {
-    if let Some(norm) = norm {
-        h = pass.rms_norm(&h, norm)?;
-    }
+fn onto(pass: &mut Pass, x: &Act, h: &Act, parameter: usize, norm: Option<usize>) -> Result<Act> {
+    let Some(norm) = norm else { return pass.add_linear(x, h, parameter) };
+    let h = pass.linear(h, &[parameter])?;
+    let h = pass.rms_norm(&h, norm)?;
     pass.add(x, &h)
 }

@@ -10,12 +10,12 @@ use super::generic::{KeyValues, Seen};
 use super::lora::LowRank;
 use super::ops::attention::Attention;
 use super::ops::cache::Cache;
-use super::ops::gemm::{Into, Threads, View, ViewMut, gemm};
+use super::ops::gemm::{View, ViewMut};
 use super::ops::glu::Activation;
 use super::ops::head::Head;
 use super::ops::kept::Kept;
 use super::ops::norm::Heads;
-use super::ops::{glu, head, norm};
+use super::ops::{glu, head, linear, norm};
 use super::tape::{Act, Axis, Matrix, Replay, Saved, Tape};
 use super::values::{tensor, values};
 use super::weights::Parts;
@@ -205,10 +205,14 @@ impl<'a> Pass<'a> {
         } else {
             tensor(norm::add(&values(&a.tensor)?, &values(&b.tensor)?), a.tensor.shape())?
         };
-        Ok(match &mut self.tape {
+        Ok(self.sum(a, b, sum))
+    }
+
+    fn sum(&mut self, a: &Act, b: &Act, sum: Tensor) -> Act {
+        match &mut self.tape {
             Some(tape) => tape.add(a, b, sum),
             None => Act::constant(sum),
-        })
+        }
     }
 
     /// x (mean x² + ε)^(-½) ∘ w, a row at a time.
@@ -265,27 +269,40 @@ impl<'a> Pass<'a> {
         if self.is_generic() {
             return self.generic_linear(x, parameters);
         }
+        self.product(x, parameters, None)
+    }
+
+    /// x + h Wᵀ, [T, D].
+    pub(crate) fn add_linear(&mut self, x: &Act, h: &Act, parameter: usize) -> Result<Act> {
+        if self.is_generic() {
+            let h = self.generic_linear(h, &[parameter])?;
+            return self.add(x, &h);
+        }
+        let sum = self.product(h, &[parameter], Some(x))?;
+        Ok(self.sum(x, &sum, sum.tensor.clone()))
+    }
+
+    /// Rows times weights, added onto those of another activation, which the gradient does not reach from here.
+    fn product(&mut self, x: &Act, parameters: &[usize], onto: Option<&Act>) -> Result<Act> {
         let (rows, width) = x.tensor.dims2()?;
         let weights: Vec<Tensor> = parameters.iter().map(|&p| self.parameter(p)).collect();
         let outs = weights.iter().map(|w| Ok(w.dim(0)?)).collect::<Result<Vec<usize>>>()?;
         let total: usize = outs.iter().sum();
-        let mut y = vec![0f32; rows * total];
         let mut low = Vec::with_capacity(parameters.len());
-        {
+        let y = {
             let x = values::<f32>(&x.tensor)?;
             let x = View::new(&x, rows, width);
+            let onto = onto.map(|act| values::<f32>(&act.tensor)).transpose()?;
+            let mut y = linear::forward(x, &kept(&weights)?, onto.as_deref());
             let mut at = 0;
-            for ((weight, &out), &parameter) in weights.iter().zip(&outs).zip(parameters) {
-                let y = &mut y[at..];
-                Kept::of(weight)?.for_rows(|first, w| {
-                    let dst = ViewMut::strided(&mut y[first..], rows, w.height(), total);
-                    gemm(dst, Into::Overwrite, 1.0, x, w.t(), Threads::All);
-                });
-                let add = |low: LowRank| low.forward(x, ViewMut::strided(y, rows, out, total), rows);
+            for (&out, &parameter) in outs.iter().zip(parameters) {
+                let add =
+                    |low: LowRank| low.forward(x, ViewMut::strided(&mut y[at..], rows, out, total), rows);
                 low.push(LowRank::of(self.parts, parameter).map(add).transpose()?);
                 at += out;
             }
-        }
+            y
+        };
         let decoder = self.trains_decoder();
         let trains = decoder || low.iter().any(Option::is_some);
         // a frozen product needs its input for nothing
@@ -295,24 +312,18 @@ impl<'a> Pass<'a> {
         let parameters = parameters.to_vec();
         Ok(self.node(x, tensor(y, (rows, total))?, trains, move |dy, sink| {
             let dy = values::<f32>(dy)?;
+            let dy = View::new(&dy, rows, total);
             let input = input.as_ref().map(Saved::get).transpose()?;
             let x = input.as_ref().map(values::<f32>).transpose()?;
             let x = x.as_ref().map(|x| View::new(x, rows, width));
-            let mut dx = vec![0f32; if wanted { rows * width } else { 0 }];
+            let mut dx =
+                wanted.then(|| Ok::<_, Error>(linear::backward(dy, &kept(&weights)?))).transpose()?;
             let mut at = 0;
-            for (i, (weight, &out)) in weights.iter().zip(&outs).enumerate() {
-                let dy = View::strided(&dy[at..], rows, out, total);
-                if wanted {
-                    Kept::of(weight)?.for_rows(|first, w| {
-                        let into = if at + first == 0 { Into::Overwrite } else { Into::Add };
-                        let (dst, dy) =
-                            (ViewMut::new(&mut dx, rows, width), dy.cols(first..first + w.height()));
-                        gemm(dst, into, 1.0, dy, w, Threads::All);
-                    });
-                }
+            for (i, &out) in outs.iter().enumerate() {
+                let dy = dy.cols(at..at + out);
                 match (&low[i], x) {
                     (Some(low), Some(x)) => {
-                        let dx = wanted.then(|| ViewMut::new(&mut dx, rows, width));
+                        let dx = dx.as_mut().map(|dx| ViewMut::new(dx, rows, width));
                         low.backward(x, dy, dx, axis, sink)?;
                     }
                     (None, Some(x)) if decoder => {
@@ -322,7 +333,7 @@ impl<'a> Pass<'a> {
                 }
                 at += out;
             }
-            wanted.then(|| tensor(dx, (rows, width))).transpose()
+            dx.map(|dx| tensor(dx, (rows, width))).transpose()
         }))
     }
 
@@ -462,4 +473,8 @@ impl<'a> Pass<'a> {
         head::cap_rows(&mut capped, cap);
         tensor(capped, logits.shape())
     }
+}
+
+fn kept(weights: &[Tensor]) -> Result<Vec<Kept<'_>>> {
+    weights.iter().map(Kept::of).collect()
 }

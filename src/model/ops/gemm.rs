@@ -115,26 +115,87 @@ pub(crate) enum Threads {
 /// dst [m, n] (+)= scale · a [m, k] b [k, n].
 pub(crate) fn gemm(dst: ViewMut, into: Into, scale: f32, a: View, b: View, threads: Threads) {
     assert!(dst.rows == a.rows && dst.cols == b.cols && a.cols == b.rows, "shapes of a product");
-    if dst.rows == 0 || dst.cols == 0 {
-        return;
-    }
-    // a small product is done before a second thread has woken up
-    let small = dst.rows * dst.cols * a.cols < 48 * 48 * 256;
-    let parallelism = match threads {
-        Threads::All if !small => gemm::Parallelism::Rayon(0),
-        _ => gemm::Parallelism::None,
-    };
     // SAFETY: each view was checked against its slice when it was made, the shapes agree, and `dst` is
     // borrowed mutably, so it cannot overlap `a` or `b`.
     #[allow(unsafe_code)]
     unsafe {
+        product(dst.data.as_mut_ptr(), dst.row_stride, into, scale, a, b, threads);
+    }
+}
+
+/// A new matrix that products write, some columns after the other: no number is cleared first.
+pub(crate) struct Columns {
+    /// Room for [rows, cols]; of every row the first `written` numbers are there.
+    data: Vec<f32>,
+    rows: usize,
+    cols: usize,
+    written: usize,
+}
+
+impl Columns {
+    /// A matrix of which nothing is written.
+    pub(crate) fn new(rows: usize, cols: usize) -> Self {
+        Self { data: Vec::with_capacity(rows * cols), rows, cols, written: 0 }
+    }
+
+    /// The next columns: a [rows, k] b [k, n].
+    pub(crate) fn push(&mut self, a: View, b: View, threads: Threads) {
+        assert!(a.rows == self.rows && a.cols == b.rows, "shapes of a product");
+        assert!(self.written + b.cols <= self.cols, "columns past the end of the matrix");
+        // SAFETY: there is room for all rows of all columns, nothing else points to it, and a product that overwrites
+        // does not read.
+        #[allow(unsafe_code)]
+        unsafe {
+            let dst = self.data.as_mut_ptr().add(self.written);
+            product(dst, self.cols, Into::Overwrite, 1.0, a, b, threads);
+        }
+        self.written += b.cols;
+    }
+
+    /// The matrix, row after row.
+    pub(crate) fn finish(mut self) -> Vec<f32> {
+        assert!(self.written == self.cols, "columns that nothing was written to");
+        // SAFETY: every column of every row was written.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.data.set_len(self.rows * self.cols);
+        }
+        self.data
+    }
+}
+
+/// dst (+)= scale · a [m, k] b [k, n], dst [m, n] with rows `row_stride` apart.
+///
+/// # Safety
+/// `dst` has that many numbers, which no one else sees; they mean something if they are added to.
+#[allow(unsafe_code)]
+unsafe fn product(
+    dst: *mut f32,
+    row_stride: usize,
+    into: Into,
+    scale: f32,
+    a: View,
+    b: View,
+    threads: Threads,
+) {
+    if a.rows == 0 || b.cols == 0 {
+        return;
+    }
+    // a small product is done before a second thread has woken up
+    let small = a.rows * b.cols * a.cols < 48 * 48 * 256;
+    let parallelism = match threads {
+        Threads::All if !small => gemm::Parallelism::Rayon(0),
+        _ => gemm::Parallelism::None,
+    };
+    // SAFETY: views were checked against their slices when they were made; `dst` is the caller's promise.
+    unsafe {
         gemm::gemm(
-            dst.rows,
-            dst.cols,
+            a.rows,
+            b.cols,
             a.cols,
-            dst.data.as_mut_ptr(),
+            dst,
             1,
-            dst.row_stride as isize,
+            row_stride as isize,
             into == Into::Add,
             a.data.as_ptr(),
             a.col_stride as isize,

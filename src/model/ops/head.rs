@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use super::gemm::{Into, Threads, View, ViewMut, gemm};
 use super::kept::Kept;
-use super::rows_per_task;
-use super::simd::{dispatch, exp, exp_in_place, max, tanh};
+use super::simd::{dispatch, exp, exp_sum, max, tanh};
+use super::{linear, rows_per_task, with_scratch};
 
 /// Scalars of one block of logits.
 const BUDGET: usize = 1 << 20;
@@ -72,46 +72,58 @@ pub(crate) struct Softmax {
 pub(crate) fn forward(x: &[f32], head: Head, targets: &[u32], keep: bool) -> (Vec<f32>, Softmax) {
     let Head { weight, cap } = head;
     let (rows, vocab, width) = (targets.len(), weight.len(), x.len() / targets.len().max(1));
-    let mut scratch = Vec::new();
-    let mut logits = vec![0f32; rows * block(rows, vocab)];
+    let x = View::new(x, rows, width);
     // running maximum, sum of exponentials, and the target's logit, a row
     let mut state = vec![(f32::NEG_INFINITY, 0f32, 0f32); rows];
-    let mut kept = vec![0f32; if keep && keeps(rows, vocab) { rows * vocab } else { 0 }];
-    for words in blocks(rows, vocab) {
-        let n = words.len();
-        let w = weight.rows(words.clone(), &mut scratch);
-        let dst = ViewMut::new(&mut logits, rows, n);
-        gemm(dst, Into::Overwrite, 1.0, View::new(x, rows, width), w.t(), Threads::All);
-        if !kept.is_empty() {
-            let rows = kept.par_chunks_exact_mut(vocab).zip(logits.par_chunks_exact(n));
-            rows.for_each(|(kept, row)| kept[words.clone()].copy_from_slice(row));
+    let logits = if keep && keeps(rows, vocab) {
+        let logits = linear::forward(x, std::slice::from_ref(weight), None);
+        advance(&mut state, View::new(&logits, rows, vocab), 0, targets, cap);
+        Some(logits)
+    } else {
+        let mut scratch = Vec::new();
+        let mut logits = vec![0f32; rows * block(rows, vocab)];
+        for words in blocks(rows, vocab) {
+            let w = weight.rows(words.clone(), &mut scratch);
+            gemm(ViewMut::new(&mut logits, rows, words.len()), Into::Overwrite, 1.0, x, w.t(), Threads::All);
+            advance(&mut state, View::new(&logits, rows, words.len()), words.start, targets, cap);
         }
-        let task = rows_per_task(rows);
-        let tasks =
-            logits.par_chunks_mut(task * n).zip(state.par_chunks_mut(task)).zip(targets.par_chunks(task));
-        tasks.for_each(|((logits, state), targets)| {
+        None
+    };
+    // the difference first: top and logit are large, their difference is not
+    let rows = state.iter().map(|&(top, sum, logit)| ((logit - top) - sum.ln(), top + sum.ln()));
+    let (log_probs, lse) = rows.unzip();
+    (log_probs, Softmax { lse, logits })
+}
+
+/// Takes the logits of a block of words, from word `first`, into the state of each row.
+fn advance(state: &mut [(f32, f32, f32)], logits: View, first: usize, targets: &[u32], cap: Option<f32>) {
+    let (task, n) = (rows_per_task(state.len()), logits.width());
+    let tasks = state.par_chunks_mut(task).zip(targets.par_chunks(task)).enumerate();
+    tasks.for_each(|(chunk, (state, targets))| {
+        with_scratch(if cap.is_some() { n } else { 0 }, |scratch| {
             dispatch(
                 #[inline(always)]
                 || {
-                    for ((row, state), &target) in logits.chunks_exact_mut(n).zip(state).zip(targets) {
+                    for (i, (state, &target)) in state.iter_mut().zip(targets).enumerate() {
+                        let mut row = logits.row(chunk * task + i);
                         if let Some(cap) = cap {
-                            cap_row(row, cap);
+                            scratch.copy_from_slice(row);
+                            cap_row(scratch, cap);
+                            row = scratch;
                         }
-                        if words.contains(&(target as usize)) {
-                            state.2 = row[target as usize - words.start];
+                        if let Some(&logit) =
+                            (target as usize).checked_sub(first).and_then(|word| row.get(word))
+                        {
+                            state.2 = logit;
                         }
                         let top = state.0.max(max(row));
-                        state.1 = state.1 * exp(state.0 - top) + exp_in_place(row, top);
+                        state.1 = state.1 * exp(state.0 - top) + exp_sum(row, top);
                         state.0 = top;
                     }
                 },
             );
         });
-    }
-    // the difference first: top and logit are large, their difference is not
-    let rows = state.iter().map(|&(top, sum, logit)| ((logit - top) - sum.ln(), top + sum.ln()));
-    let (log_probs, lse) = rows.unzip();
-    (log_probs, Softmax { lse, logits: (!kept.is_empty()).then_some(kept) })
+    });
 }
 
 /// For seeds v [N], G = v (onehot - softmax): calls `block(first word, G [N, n])` for each block of words, and

@@ -9,6 +9,7 @@ pub(crate) mod gemm;
 pub(crate) mod glu;
 pub(crate) mod head;
 pub(crate) mod kept;
+pub(crate) mod linear;
 pub(crate) mod norm;
 pub(crate) mod simd;
 

@@ -176,6 +176,20 @@ pub(crate) fn exp_in_place(x: &mut [f32], shift: f32) -> f32 {
     sum + total(lanes)
 }
 
+/// Σ e^(xᵢ - shift).
+#[inline(always)]
+pub(crate) fn exp_sum(x: &[f32], shift: f32) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest: f32 = chunks.remainder().iter().map(|x| exp(x - shift)).sum();
+    for chunk in chunks {
+        for i in 0..LANES {
+            lanes[i] += exp(chunk[i] - shift);
+        }
+    }
+    rest + total(lanes)
+}
+
 /// True unless one is a NaN or an infinity.
 #[inline(always)]
 pub(crate) fn all_finite(x: &[f32]) -> bool {
