@@ -417,22 +417,22 @@ impl<'a> Costs<'a> {
             let (rows, after) = (shape.rows, self.rows_after(i, shape));
             let scores = heads * shape.scores[usize::from(layer.local)];
             let backward = usize::from(layer.groups[1].alive);
-            // forward: a norm copies and scales, a sum copies and adds, a product is given zeros first
-            let forward = rows * (4 * norms * hidden + 10 * hidden + heads_too * 4 * stride)
-                + rows * (stride + 2 * hidden + 6 * queries)
-                + after * 6 * intermediate
+            // forward: a norm copies and scales; a product adds onto a copy or, where a norm comes between, a sum does
+            let sums = if self.config.family == Family::Gemma3 { 10 } else { 4 };
+            let forward = rows * ((4 * norms + sums) * hidden + heads_too * 4 * stride + 6 * queries)
+                + after * 4 * intermediate
                 + 6 * scores;
             // backward: the same on gradients, which meet at two sums; norms and gates are computed again
             let back = rows * (11 * norms * hidden + 10 * hidden + heads_too * 11 * stride)
-                + rows * (2 * hidden + 6 * stride + 3 * queries)
-                + after * 12 * intermediate
+                + rows * (6 * stride + 2 * queries)
+                + after * 11 * intermediate
                 + 10 * scores;
             numbers += runs.layers * forward + backward * back;
             exponentials += runs.layers * (scores + after * intermediate);
             exponentials += backward * (scores + 2 * after * intermediate);
         }
         let logits = shape.scored * vocab;
-        numbers += logits * (4 * runs.head + 3);
+        numbers += logits * (3 * runs.head + 3);
         exponentials += logits * (runs.head + 1);
         Work { flops: EXPONENTIAL * exponentials as f64, bytes: (F32 * numbers) as f64 }
     }
