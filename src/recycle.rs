@@ -15,7 +15,7 @@ const ALIGN: usize = 16;
 
 /// The system's allocator, with large blocks kept after their use.
 ///
-/// What is in use and what is kept add up to at most a 16th more than was once in use: a program holds on to memory but
+/// What is in use and what is kept add up to at most a 32nd more than was once in use: a program holds on to memory but
 /// hardly needs more of it. A program opts in with `#[global_allocator]`.
 pub struct Recycler;
 
@@ -92,7 +92,7 @@ impl Shelf {
         self.most = self.most.max(self.live);
         loop {
             // blocks that are in use at different times of a step would push each other out in every step
-            let excess = (self.live + self.kept).saturating_sub(self.most + self.most / 16);
+            let excess = (self.live + self.kept).saturating_sub(self.most + self.most / 32);
             if excess == 0 || !self.evict(excess) {
                 return;
             }
