@@ -146,7 +146,7 @@ impl Columns {
         // does not read.
         #[allow(unsafe_code)]
         unsafe {
-            let dst = self.data.as_mut_ptr().add(self.written);
+            let dst = self.data.as_mut_ptr().wrapping_add(self.written);
             product(dst, self.cols, Into::Overwrite, 1.0, a, b, threads);
         }
         self.written += b.cols;

@@ -72,20 +72,20 @@ pub(crate) struct Softmax {
 pub(crate) fn forward(x: &[f32], head: Head, targets: &[u32], keep: bool) -> (Vec<f32>, Softmax) {
     let Head { weight, cap } = head;
     let (rows, vocab, width) = (targets.len(), weight.len(), x.len() / targets.len().max(1));
-    let x = View::new(x, rows, width);
+    let (x, step) = (View::new(x, rows, width), block(rows, vocab));
     // running maximum, sum of exponentials, and the target's logit, a row
     let mut state = vec![(f32::NEG_INFINITY, 0f32, 0f32); rows];
     let logits = if keep && keeps(rows, vocab) {
         let logits = linear::forward(x, std::slice::from_ref(weight), None);
-        advance(&mut state, View::new(&logits, rows, vocab), 0, targets, cap);
+        advance(&mut state, View::new(&logits, rows, vocab), (0, step), targets, cap);
         Some(logits)
     } else {
         let mut scratch = Vec::new();
-        let mut logits = vec![0f32; rows * block(rows, vocab)];
+        let mut logits = vec![0f32; rows * step];
         for words in blocks(rows, vocab) {
             let w = weight.rows(words.clone(), &mut scratch);
             gemm(ViewMut::new(&mut logits, rows, words.len()), Into::Overwrite, 1.0, x, w.t(), Threads::All);
-            advance(&mut state, View::new(&logits, rows, words.len()), words.start, targets, cap);
+            advance(&mut state, View::new(&logits, rows, words.len()), (words.start, step), targets, cap);
         }
         None
     };
@@ -95,30 +95,40 @@ pub(crate) fn forward(x: &[f32], head: Head, targets: &[u32], keep: bool) -> (Ve
     (log_probs, Softmax { lse, logits })
 }
 
-/// Takes the logits of a block of words, from word `first`, into the state of each row.
-fn advance(state: &mut [(f32, f32, f32)], logits: View, first: usize, targets: &[u32], cap: Option<f32>) {
-    let (task, n) = (rows_per_task(state.len()), logits.width());
+/// Takes logits of words from `first` on into the state of each row, `step` words at a time.
+fn advance(
+    state: &mut [(f32, f32, f32)],
+    logits: View,
+    (first, step): (usize, usize),
+    targets: &[u32],
+    cap: Option<f32>,
+) {
+    let task = rows_per_task(state.len());
     let tasks = state.par_chunks_mut(task).zip(targets.par_chunks(task)).enumerate();
     tasks.for_each(|(chunk, (state, targets))| {
-        with_scratch(if cap.is_some() { n } else { 0 }, |scratch| {
+        with_scratch(if cap.is_some() { step } else { 0 }, |scratch| {
             dispatch(
                 #[inline(always)]
                 || {
                     for (i, (state, &target)) in state.iter_mut().zip(targets).enumerate() {
-                        let mut row = logits.row(chunk * task + i);
-                        if let Some(cap) = cap {
-                            scratch.copy_from_slice(row);
-                            cap_row(scratch, cap);
-                            row = scratch;
+                        // in the same steps where all logits are there: to the same bits
+                        for (block, mut row) in logits.row(chunk * task + i).chunks(step).enumerate() {
+                            let first = first + block * step;
+                            if let Some(cap) = cap {
+                                let capped = &mut scratch[..row.len()];
+                                capped.copy_from_slice(row);
+                                cap_row(capped, cap);
+                                row = capped;
+                            }
+                            if let Some(&logit) =
+                                (target as usize).checked_sub(first).and_then(|word| row.get(word))
+                            {
+                                state.2 = logit;
+                            }
+                            let top = state.0.max(max(row));
+                            state.1 = state.1 * exp(state.0 - top) + exp_sum(row, top);
+                            state.0 = top;
                         }
-                        if let Some(&logit) =
-                            (target as usize).checked_sub(first).and_then(|word| row.get(word))
-                        {
-                            state.2 = logit;
-                        }
-                        let top = state.0.max(max(row));
-                        state.1 = state.1 * exp(state.0 - top) + exp_sum(row, top);
-                        state.0 = top;
                     }
                 },
             );
