@@ -188,10 +188,14 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// All of it. Update and tape are not needed together, but the allocator keeps what a tape gave back.
+    /// All of it.
     pub fn total(&self) -> usize {
-        let step = self.update + self.tape + self.workspace + self.program;
-        self.weights + self.reference + self.gradients + self.optimizer + step
+        self.weights + self.reference + self.gradients + self.optimizer + self.passing() + self.program
+    }
+
+    /// What a step holds for a while: tape and workspace, and in their place the update.
+    fn passing(&self) -> usize {
+        self.update.max(self.tape + self.workspace)
     }
 
     /// Refuses what cannot fit; `available` is `None` where the system does not tell, `resident` what of it is held
@@ -208,7 +212,7 @@ impl Memory {
             show_bytes(self.weights),
             show_bytes(self.gradients),
             show_bytes(self.optimizer),
-            show_bytes(self.update + self.tape + self.workspace),
+            show_bytes(self.passing()),
             show_bytes(resident + available as usize),
         ))
         .help(
