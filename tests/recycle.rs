@@ -1,4 +1,7 @@
 //! Large blocks that are used again.
+#![allow(unsafe_code)]
+
+use std::alloc::Layout;
 
 use proptest::prelude::*;
 
@@ -32,6 +35,9 @@ proptest! {
                         if i % 3 == 2 {
                             held.remove(i / 3 % held.len());
                         }
+                        if i % 7 == 6 {
+                            raco::recycle::give_back();
+                        }
                     }
                     for (mark, block) in &held {
                         assert!(block.iter().all(|x| x == mark));
@@ -39,6 +45,27 @@ proptest! {
                 });
             }
         });
+    }
+
+    #[test]
+    fn blocks_are_aligned(sizes in sizes(), log_align in 0u32..16) {
+        let blocks: Vec<(*mut u8, Layout)> = sizes
+            .into_iter()
+            .map(|size| {
+                let layout = Layout::from_size_align(size, 1 << log_align).unwrap();
+                // SAFETY: no size is zero.
+                let block = unsafe { std::alloc::alloc(layout) };
+                assert!(!block.is_null());
+                // SAFETY: the block holds this many bytes.
+                unsafe { block.write_bytes(1, size) };
+                (block, layout)
+            })
+            .collect();
+        for (block, layout) in blocks {
+            prop_assert_eq!(block.align_offset(layout.align()), 0);
+            // SAFETY: the block was allocated with this layout.
+            unsafe { std::alloc::dealloc(block, layout) };
+        }
     }
 
     #[test]

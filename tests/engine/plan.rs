@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use raco::data::Batch;
 use raco::engine::{Costs, LogProbs, Plan, Shape, TAPE_BYTES, shapes};
-use raco::model::{Keep, Model, Targets};
+use raco::model::{Config, Keep, Model, Targets};
 use rand::Rng;
 
 use super::adapter::adapted;
@@ -73,6 +73,23 @@ fn no_plan_changes_log_probs_or_gradients() {
                 assert!(error < 1e-5, "seed {seed} {kind:?} m {m}: off by {error:.1e} with {budget} bytes");
             }
         }
+    }
+}
+
+#[test]
+fn logits_kept_or_computed_again_in_blocks_are_the_same_bytes() {
+    for (family, tied) in [("llama", false), ("gemma3_text", true)] {
+        // some 190 scored positions: blocks of 5,568 words or so
+        let model = model(&Config { vocab: 9001, ..config(family, tied) }, 5);
+        let batch = ragged(9001, 4, true);
+        let (shapes, whole) = of_examples(&model, &batch);
+        let costs = Costs::of(&model);
+        let found = [Keep::Everything, Keep::Layers, Keep::Inputs].map(|keep| {
+            let budget = costs.pass(whole, keep);
+            assert_eq!(Plan::new(&costs, &shapes, budget).unwrap().keep, keep, "{family}");
+            (tokens(&model, &batch, budget), rows(&model, &batch, Kind::Difference, 3, budget))
+        });
+        assert!(found[0] == found[1] && found[0] == found[2], "{family}");
     }
 }
 
