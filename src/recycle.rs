@@ -21,9 +21,11 @@ const SLOTS: usize = 512;
 /// `#[global_allocator]`.
 pub struct Recycler;
 
-/// Gives what is kept back to the system.
+/// Gives what is kept back to the system, and forgets what was once in use.
 pub fn give_back() {
-    pages().release(usize::MAX);
+    let mut pages = pages();
+    pages.release(usize::MAX);
+    pages.most_used = pages.used_bytes;
 }
 
 /// Stretches of pages that no block uses.
@@ -59,12 +61,9 @@ impl Pages {
     fn take(&mut self, bytes: usize) -> Option<usize> {
         self.used_bytes += bytes;
         self.most_used = self.most_used.max(self.used_bytes);
-        let excess = self.excess();
-        // a far larger stretch is not cut while new pages may be had: its next block would find it gone
-        let most = if excess > 0 { usize::MAX } else { bytes + bytes / 4 };
-        let fits = (0..self.count).filter(|&slot| (bytes..=most).contains(&self.kept[slot].1));
+        let fits = (0..self.count).filter(|&slot| self.kept[slot].1 >= bytes);
         let Some(slot) = fits.min_by_key(|&slot| (self.kept[slot].1, self.count - slot)) else {
-            self.release(excess);
+            self.release(self.excess());
             return None;
         };
         let (address, size) = self.kept[slot];
