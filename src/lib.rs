@@ -11,6 +11,7 @@
 
 pub mod error;
 
+#[cfg(unix)]
 pub mod recycle;
 
 pub mod math;

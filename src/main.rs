@@ -1,5 +1,6 @@
 //! The `raco` program: a thin client of the library.
 
+#[cfg(unix)]
 #[global_allocator]
 static MEMORY: raco::recycle::Recycler = raco::recycle::Recycler;
 

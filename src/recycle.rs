@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes from which a block is made of pages of its own.
 const LARGE: usize = 1 << 20;
-/// Blocks are a multiple of this; the largest page of any system.
+/// Blocks are a multiple of this; the largest page of common systems.
 const PAGE: usize = 1 << 16;
 /// Stretches of kept pages at most.
 const SLOTS: usize = 512;
@@ -17,8 +17,8 @@ const SLOTS: usize = 512;
 ///
 /// A new block is cut from the smallest kept stretch that holds it, and neighbours that are kept become one stretch: a step
 /// whose batches are of other lengths than the last finds its memory all the same. What is in use and what is kept add up to
-/// at most a 32nd more than was once in use: a program holds on to memory but hardly needs more of it. A program opts in with
-/// `#[global_allocator]`.
+/// at most a 32nd more than was once in use: a program holds on to memory but hardly needs more of it. For Unix; a program
+/// opts in with `#[global_allocator]`.
 pub struct Recycler;
 
 /// Gives what is kept back to the system, and forgets what was once in use.

@@ -9,10 +9,12 @@ mod house;
 mod math;
 mod model;
 mod optim;
+#[cfg(unix)]
 mod recycle;
 mod run;
 mod script;
 mod stdlib;
 
+#[cfg(unix)]
 #[global_allocator]
 static MEMORY: raco::recycle::Recycler = raco::recycle::Recycler;

@@ -188,9 +188,11 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// All of it.
+    /// All of it, and a 32nd that the program's allocator may keep beyond what is in use.
     pub fn total(&self) -> usize {
-        self.weights + self.reference + self.gradients + self.optimizer + self.passing() + self.program
+        let held = self.weights + self.reference + self.gradients + self.optimizer;
+        let used = held + self.passing() + self.program;
+        used + used / 32
     }
 
     /// What a step holds for a while: tape and workspace, and in their place the update.

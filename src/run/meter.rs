@@ -24,6 +24,7 @@ pub fn memory() -> Option<Memory> {
 /// Forgets the most memory that was ever resident, so that [`Memory::peak_mib`] counts from here; false where the system
 /// does not allow it. Memory that is kept for later is given back first.
 pub fn reset_peak_memory() -> bool {
+    #[cfg(unix)]
     crate::recycle::give_back();
     // Linux: sets VmHWM back to VmRSS
     std::fs::write("/proc/self/clear_refs", "5").is_ok()

@@ -157,18 +157,20 @@ fn told(
     let passes = plan.shapes(examples);
     let phases = costs.phases(&passes, plan.keep, setting.objectives, setting.moments);
     let decoder = weight_bytes(config, kept) as usize;
-    let memory = costs.memory(&passes, plan.keep, setting.objectives, setting.moments, decoder);
-    let reference = if setting.reference { memory.reference } else { 0 };
+    let mut memory = costs.memory(&passes, plan.keep, setting.objectives, setting.moments, decoder);
+    if !setting.reference {
+        memory.reference = 0;
+    }
     let parts = [
         ("weights", memory.weights),
-        ("reference", reference),
+        ("reference", memory.reference),
         ("gradients", memory.gradients),
         ("update", memory.update),
         ("optimizer", memory.optimizer),
         ("tape", memory.tape),
         ("workspace", memory.workspace),
         ("program", memory.program),
-        ("total", memory.total() - memory.reference + reference),
+        ("total", memory.total()),
     ];
     let mut bytes = map(parts.map(|(part, bytes)| (part, Dynamic::from(bytes as i64))));
     let available = allowed_bytes().map_or(Dynamic::UNIT, |bytes| Dynamic::from(bytes as i64));
