@@ -156,7 +156,9 @@ fn block(layout: Layout) -> (*mut u8, bool) {
         address = map(bytes);
     }
     if address.is_null() {
-        pages().used_bytes -= bytes;
+        let mut pages = pages();
+        pages.used_bytes -= bytes;
+        pages.most_used = pages.used_bytes;
     }
     (address, true)
 }

@@ -188,7 +188,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// All of it, and a 32nd that the program's allocator may keep beyond what is in use.
+    /// All of it, and a 32nd that the program's allocator may keep beyond what was at most in use.
     pub fn total(&self) -> usize {
         let held = self.weights + self.reference + self.gradients + self.optimizer;
         let used = held + self.passing() + self.program;
